@@ -1,0 +1,225 @@
+/**
+ * The Backend seam: opaque tensors, the table of paired ops, and what a backend must do with a recorded plan.
+ *
+ * Laws, for every backend:
+ *  - Row-major, float32 (`f32`) or int32 (`i32`). Shapes are asserted here, when an op is recorded, and nowhere deeper.
+ *  - `out` is overwritten whole; `inout` is read and written (parameter gradients accumulate, caches, optimizer state).
+ *    An activation gradient that must be summed takes the other summand as its optional input `add`.
+ *  - Inputs never alias outputs. Sums run in a fixed order: the same bits whatever the thread count.
+ *  - Scratch tensors live from their first write to their last use inside one plan; persistent ones until released.
+ *  - Nothing in a plan depends on the routing: T tokens always fill S = T·K slots (dropless), experts own ragged ranges.
+ *
+ * Letters: T tokens, D model width, N/J out/in width, H heads, G key-value heads, C head width, E experts, K experts per
+ * token, S = T·K slots, F expert width, V vocabulary, P cache positions.
+ * An op is one row of `opTable`; its name is the method, the C++ function, the WGSL file, the test case and the bench row.
+ */
+
+export type DType = 'f32' | 'i32'
+export type Shape = readonly number[]
+
+/** A tensor is a name, a shape and an identity; only a backend knows where its numbers are. */
+export type Tensor = {
+  readonly name: string
+  readonly shape: Shape
+  readonly dtype: DType
+  readonly place: 'persistent' | 'scratch'
+}
+
+export type TensorData = Float32Array | Float64Array | Int32Array
+
+/** One op's arguments: tensor name -> "dtype? dims". A dim is a letter, a number, a product `A*B`, or `A+1`; `*` alone is any shape. */
+type OpSpec = {
+  readonly out?: Readonly<Record<string, string>>
+  readonly inout?: Readonly<Record<string, string>>
+  readonly in?: Readonly<Record<string, string>>
+  readonly optional?: Readonly<Record<string, string>>
+  /** Numbers fixed when the plan is recorded. One whose name is a letter binds that letter in the dims. */
+  readonly attrs?: readonly string[]
+}
+
+export const opTable = {
+  /** x[t] = weight[ids[t]]. */
+  embedForward: { out: { x: 'T D' }, in: { ids: 'i32 T', weight: 'V D' } },
+  /** dWeight[ids[t]] += dX[t], in token order. */
+  embedBackward: { inout: { dWeight: 'V D' }, in: { ids: 'i32 T', dX: 'T D' } },
+
+  /** y = weight · x · rstd, rstd = (mean(x²) + eps)^-½ (RMSNorm, arXiv 1910.07467). */
+  rmsNormForward: { out: { y: 'T D', rstd: 'T' }, in: { x: 'T D', weight: 'D' }, attrs: ['eps'] },
+  /** dX = add + rstd·(dY·w − x·rstd²·mean(dY·w·x)); dWeight += Σ_t dY·x·rstd. */
+  rmsNormBackward: {
+    out: { dX: 'T D' },
+    inout: { dWeight: 'D' },
+    in: { dY: 'T D', x: 'T D', weight: 'D', rstd: 'T' },
+    optional: { add: 'T D' },
+  },
+
+  /** y = x·weightᵀ + add. */
+  linearForward: { out: { y: 'T N' }, in: { x: 'T J', weight: 'N J' }, optional: { add: 'T N' } },
+  /** dX = dY·weight + add. */
+  linearBackwardInput: { out: { dX: 'T J' }, in: { dY: 'T N', weight: 'N J' }, optional: { add: 'T J' } },
+  /** dWeight += dYᵀ·x. */
+  linearBackwardWeight: { inout: { dWeight: 'N J' }, in: { dY: 'T N', x: 'T J' } },
+
+  /** Rotates pairs (i, i + C/2) of every head by positions[t]·theta^(−2i/C) (RoPE, rotate-half form). */
+  ropeForward: { out: { y: 'T H*C' }, in: { x: 'T H*C', positions: 'i32 T' }, attrs: ['H', 'theta'] },
+  /** The inverse rotation. */
+  ropeBackward: { out: { dX: 'T H*C' }, in: { dY: 'T H*C', positions: 'i32 T' }, attrs: ['H', 'theta'] },
+
+  /** Causal softmax(q·kᵀ/√C)·v inside consecutive sequences of `sequence` tokens; query head h reads key-value head ⌊h·G/H⌋. lse is the log of the softmax's denominator. */
+  attentionForward: {
+    out: { o: 'T H*C', lse: 'T H' },
+    in: { q: 'T H*C', k: 'T G*C', v: 'T G*C' },
+    attrs: ['H', 'G', 'sequence'],
+  },
+  /** Gradients of attentionForward; probabilities are recomputed from lse, no T×T matrix is kept. */
+  attentionBackward: {
+    out: { dQ: 'T H*C', dK: 'T G*C', dV: 'T G*C' },
+    in: { dO: 'T H*C', q: 'T H*C', k: 'T G*C', v: 'T G*C', o: 'T H*C', lse: 'T H' },
+    attrs: ['H', 'G', 'sequence'],
+  },
+
+  /** Writes k[t], v[t] into cache row positions[t]. A negative position writes nothing. */
+  kvAppendForward: { inout: { cacheK: 'P W', cacheV: 'P W' }, in: { k: 'T W', v: 'T W', positions: 'i32 T' } },
+  /** attentionForward of one sequence against its cache: query t sees cache rows 0..positions[t]. A negative position gives 0. */
+  attentionCachedForward: {
+    out: { o: 'T H*C' },
+    in: { q: 'T H*C', cacheK: 'P G*C', cacheV: 'P G*C', positions: 'i32 T' },
+    attrs: ['H', 'G'],
+  },
+
+  /** probs = softmax(logits) over all experts, lse = logsumexp(logits). */
+  routerSoftmaxForward: { out: { probs: 'T E', lse: 'T' }, in: { logits: 'T E' } },
+  /** experts[t] = the K most probable, most probable first; ties go to the lower expert. */
+  routerTopKForward: { out: { experts: 'i32 T K' }, in: { probs: 'T E' } },
+  /** gate[t,j] = probs[t, experts[t,j]], divided by its sum over j when `normalise` is 1 (norm_topk_prob). */
+  routerGateForward: { out: { gate: 'T K' }, in: { probs: 'T E', experts: 'i32 T K' }, attrs: ['normalise'] },
+  /** losses[layer] = (E·Σ f_i·P_i, mean lse²): load balance and router z of one layer, unscaled (reference §1.6, §1.7); f = counts/(T·K). */
+  routerLossForward: {
+    inout: { losses: 'L 2' },
+    in: { probs: 'T E', lse: 'T', counts: 'i32 E' },
+    attrs: ['K', 'layer'],
+  },
+  /** dLogits from dGate, plus loadBalanceScale·∂LB + routerZScale·∂z of this layer. counts is a constant of the derivative. */
+  routerBackward: {
+    out: { dLogits: 'T E' },
+    in: { dGate: 'T K', probs: 'T E', lse: 'T', experts: 'i32 T K', gate: 'T K', counts: 'i32 E' },
+    attrs: ['normalise', 'loadBalanceScale', 'routerZScale'],
+  },
+
+  /** Sorts the S = T·K assignments by expert, stable in token order: counts, offsets (prefix sums), slotToken (slot -> token), slotIndex (slot -> t·K + j), tokenSlot (its inverse). */
+  moeDispatchForward: {
+    out: { counts: 'i32 E', offsets: 'i32 E+1', slotToken: 'i32 T*K', slotIndex: 'i32 T*K', tokenSlot: 'i32 T K' },
+    in: { experts: 'i32 T K' },
+  },
+  /** y[s] = weight[e]·x[rows[s]] for the slots s of every expert e; without `rows`, x[s]. */
+  groupedLinearForward: {
+    out: { y: 'S N' },
+    in: { x: 'R J', weight: 'E N J', offsets: 'i32 E+1' },
+    optional: { rows: 'i32 S' },
+  },
+  /** dX[s] = weight[e]ᵀ·dY[rows[s]]; without `rows`, dY[s]. */
+  groupedLinearBackwardInput: {
+    out: { dX: 'S J' },
+    in: { dY: 'R N', weight: 'E N J', offsets: 'i32 E+1' },
+    optional: { rows: 'i32 S' },
+  },
+  /** dWeight[e] += Σ_s dY[rowsY[s]]ᵀ·x[rowsX[s]] over the slots of e; without rows, row s itself. */
+  groupedLinearBackwardWeight: {
+    inout: { dWeight: 'E N J' },
+    in: { dY: 'Y N', x: 'X J', offsets: 'i32 E+1' },
+    optional: { rowsY: 'i32 S', rowsX: 'i32 S' },
+  },
+  /** a = gate·silu(h[:F])·h[F:], gate of the slot: scaling here instead of after the down projection leaves nothing of width D to keep (arXiv 2512.14080). */
+  swigluForward: { out: { a: 'S F' }, in: { h: 'S 2*F', gate: 'T K', slotIndex: 'i32 S' } },
+  /** Gradients of swigluForward; dGate = Σ_F dA·silu(h[:F])·h[F:]. */
+  swigluBackward: {
+    out: { dH: 'S 2*F', dGate: 'T K' },
+    in: { dA: 'S F', h: 'S 2*F', gate: 'T K', slotIndex: 'i32 S' },
+  },
+  /** y[t] = add[t] + Σ_j slots[tokenSlot[t,j]], j ascending. */
+  moeCombineForward: { out: { y: 'T D' }, in: { slots: 'S D', tokenSlot: 'i32 T K' }, optional: { add: 'T D' } },
+
+  /** loss[t] = lse − logit of targets[t], logits = x·weightᵀ never stored whole; a negative target gives loss 0. */
+  headCrossEntropyForward: { out: { loss: 'T', lse: 'T' }, in: { x: 'T D', weight: 'V D', targets: 'i32 T' } },
+  /** Gradients of Σ_t dLoss[t]·loss[t]; logits are recomputed in blocks. */
+  headCrossEntropyBackward: {
+    out: { dX: 'T D' },
+    inout: { dWeight: 'V D' },
+    in: { x: 'T D', weight: 'V D', targets: 'i32 T', lse: 'T', dLoss: 'T' },
+  },
+  /** sum[0] = Σ values·weights. */
+  weightedSumForward: { out: { sum: '1' }, in: { values: 'T', weights: 'T' } },
+  /** y[r] = x[rows[r]]. */
+  gatherRowsForward: { out: { y: 'R D' }, in: { x: 'T D', rows: 'i32 R' } },
+
+  /** partials[index] = Σ x². */
+  sumOfSquares: { inout: { partials: 'M' }, in: { x: '*' }, attrs: ['index'] },
+  /** scale = (norm, min(1, maxNorm/(norm + 1e-6))), norm = √Σ partials. maxNorm 0 means no clipping. */
+  clipScale: { out: { scale: '2' }, in: { partials: 'M' }, attrs: ['maxNorm'] },
+  /** Decoupled AdamW (arXiv 1711.05101) on grad·scale[1]; hyper = (learning rate, 1 − beta1^t, 1 − beta2^t). Leaves grad zero. */
+  adamwStep: {
+    inout: { param: '*', m: '*', v: '*', grad: '*' },
+    in: { scale: '2', hyper: '3' },
+    attrs: ['beta1', 'beta2', 'eps', 'weightDecay'],
+  },
+} as const satisfies Record<string, OpSpec>
+
+export type OpName = keyof typeof opTable
+type TensorArgs<S, Key extends keyof OpSpec> = S extends { readonly [P in Key]: infer R } ? { readonly [P in keyof R]: Tensor } : unknown
+type OptionalArgs<S> = S extends { readonly optional: infer R } ? { readonly [P in keyof R]?: Tensor | undefined } : unknown
+type AttrArgs<S> = S extends { readonly attrs: readonly (infer A extends string)[] } ? { readonly [P in A]: number } : unknown
+export type OpArgs<N extends OpName> = TensorArgs<(typeof opTable)[N], 'out'> &
+  TensorArgs<(typeof opTable)[N], 'inout'> &
+  TensorArgs<(typeof opTable)[N], 'in'> &
+  OptionalArgs<(typeof opTable)[N]> &
+  AttrArgs<(typeof opTable)[N]>
+
+/** What model code sees: every op as a method, and scratch tensors. */
+export type Recording = { readonly [N in OpName]: (args: OpArgs<N>) => void } & {
+  /** A new scratch tensor of this plan. */
+  scratch(name: string, shape: Shape, dtype?: DType): Tensor
+}
+
+/** One recorded op: tensors in the order out, inout, in, optional of its row (null = left out), attrs in theirs. */
+export type OpRecord = { readonly op: OpName; readonly tensors: readonly (Tensor | null)[]; readonly attrs: readonly number[] }
+
+/** A recorded pass: static shapes, replayable any number of times. */
+export type Plan = { readonly name: string; readonly records: readonly OpRecord[] }
+
+/** A plan bound to a backend's memory. */
+export type PreparedPlan = {
+  /** Bytes of scratch this plan needs; plans of one backend share one scratch arena of the largest need. */
+  readonly scratchBytes: number
+  /** Runs every op of the plan in order. One run of a backend at a time. */
+  run(): Promise<void>
+}
+
+export type Backend = {
+  readonly name: 'reference' | 'cpu' | 'webgpu'
+  /** For people: instruction set or adapter, threads, precision. */
+  readonly description: string
+  /** Gives persistent tensors zero-filled memory. */
+  allocate(tensors: readonly Tensor[]): void
+  /** Frees all memory of `tensors`, which must have been allocated together. */
+  release(tensors: readonly Tensor[]): void
+  /** Copies `data` into a persistent tensor, whole or from `elementOffset` on. */
+  write(tensor: Tensor, data: TensorData, elementOffset?: number): Promise<void>
+  /** A copy of a persistent tensor's numbers. */
+  read(tensor: Tensor): Promise<TensorData>
+  /** Plans the memory and binds the plan. All persistent tensors in it must be allocated. */
+  prepare(plan: Plan): Promise<PreparedPlan>
+  /** Multiply-add peak in FLOP/s (2 per multiply-add), measured now with all of the backend's threads. */
+  measurePeak(): Promise<number>
+  close(): Promise<void>
+}
+
+/** A persistent tensor; a backend must `allocate` it before a plan that names it is prepared. */
+export function persistent(name: string, shape: Shape, dtype: DType = 'f32'): Tensor {
+  return { name, shape, dtype, place: 'persistent' }
+}
+
+/** Number of elements of a shape or tensor. */
+export function elementCount(of: Shape | Tensor): number {
+  const shape = 'shape' in of ? of.shape : of
+  return shape.reduce((product, size) => product * size, 1)
+}
