@@ -90,24 +90,33 @@ function checkArgument(op: OpName, argument: OpArgument, tensor: Tensor, bound: 
   })
 }
 
-function recordOp(op: OpName, args: Record<string, Tensor | number | undefined>): OpRecord {
-  const attributes = opAttributes(op)
+/**
+ * The size behind every letter of an op's dims (`*` for an any-shape op's element count), from its tensors and attributes.
+ * Throws when they do not agree with the op's row.
+ */
+export function opLetters(op: OpName, tensors: readonly (Tensor | null)[], attrs: readonly number[]): Record<string, number> {
   const bound = new Map<string, number>()
-  const attrs = attributes.map((name) => {
+  opAttributes(op).forEach((name, i) => /^[A-Z]$/.test(name) && bound.set(name, attrs[i]!))
+  // Twice: a product of two open letters says nothing on the first look.
+  for (let look = 0; look < 2; look++) {
+    opArguments(op).forEach((argument, i) => tensors[i] && checkArgument(op, argument, tensors[i], bound))
+  }
+  return Object.fromEntries(bound)
+}
+
+function recordOp(op: OpName, args: Record<string, Tensor | number | undefined>): OpRecord {
+  const attrs = opAttributes(op).map((name) => {
     const value = args[name]
     if (typeof value !== 'number' || !Number.isFinite(value)) throw new Error(`${op}: attribute ${name} is ${String(value)}, expected a number`)
-    if (/^[A-Z]$/.test(name)) bound.set(name, value)
     return value
   })
   const tensors = opArguments(op).map((argument) => {
     const tensor = args[argument.name]
     if (tensor === undefined && argument.optional) return null
     if (tensor === undefined || typeof tensor === 'number') throw new Error(`${op}: tensor ${argument.name} is missing`)
-    checkArgument(op, argument, tensor, bound)
     return tensor
   })
-  // A second look, now that every letter is bound: a product of two open letters says nothing on the first.
-  opArguments(op).forEach((argument, i) => tensors[i] && checkArgument(op, argument, tensors[i], bound))
+  opLetters(op, tensors, attrs)
   checkAliases(op, tensors)
   return { op, tensors, attrs }
 }

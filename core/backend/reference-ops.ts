@@ -1,0 +1,357 @@
+/**
+ * The loops of the referee: the specification of every op in backend.ts, one function each, float64, no blocking, no tricks.
+ * Arguments come by name; the second parameter holds the letters of the shapes. Only clarity counts here.
+ */
+import type { OpName, opTable } from './backend.ts'
+
+export type Numbers = Float64Array | Int32Array
+
+type Spec = { out?: object; inout?: object; in?: object; optional?: object; attrs?: readonly string[] }
+type Named<S, K extends keyof Spec> = S extends { readonly [P in K]: infer R } ? { [P in keyof R]: Numbers } : unknown
+type Optional<S> = S extends { readonly optional: infer R } ? { [P in keyof R]?: Numbers } : unknown
+type Attrs<S> = S extends { readonly attrs: readonly (infer A extends string)[] } ? { [P in A]: number } : unknown
+type Args<N extends OpName> = Named<(typeof opTable)[N], 'out'> &
+  Named<(typeof opTable)[N], 'inout'> &
+  Named<(typeof opTable)[N], 'in'> &
+  Optional<(typeof opTable)[N]> &
+  Attrs<(typeof opTable)[N]>
+type Letters = { [letter: string]: number } & Record<
+  'T' | 'D' | 'N' | 'J' | 'H' | 'G' | 'C' | 'E' | 'K' | 'S' | 'F' | 'V' | 'P' | 'W' | 'R' | 'M',
+  number
+>
+
+const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x))
+
+/** log Σ exp(x[from..from+size)). */
+function logSumExp(x: Numbers, from: number, size: number): number {
+  let max = -Infinity
+  for (let i = 0; i < size; i++) max = Math.max(max, x[from + i]!)
+  let sum = 0
+  for (let i = 0; i < size; i++) sum += Math.exp(x[from + i]! - max)
+  return max + Math.log(sum)
+}
+
+/** Rotation of RoPE by `sign`·angle. */
+function rotate(y: Numbers, x: Numbers, positions: Numbers, theta: number, sign: number, { T, H, C }: Letters): void {
+  for (let t = 0; t < T; t++)
+    for (let h = 0; h < H; h++)
+      for (let i = 0; i < C / 2; i++) {
+        const angle = sign * positions[t]! * Math.pow(theta, (-2 * i) / C)
+        const a = t * H * C + h * C + i
+        const b = a + C / 2
+        const [xa, xb] = [x[a]!, x[b]!]
+        y[a] = xa * Math.cos(angle) - xb * Math.sin(angle)
+        y[b] = xb * Math.cos(angle) + xa * Math.sin(angle)
+      }
+}
+
+/** Owner expert of every slot. */
+function slotExpert(offsets: Numbers, S: number): Int32Array {
+  const owner = new Int32Array(S)
+  for (let e = 0; e + 1 < offsets.length; e++) owner.fill(e, offsets[e]!, offsets[e + 1]!)
+  return owner
+}
+
+/** logits of token t against the head. */
+function headLogits(x: Numbers, weight: Numbers, t: number, V: number, D: number): Float64Array {
+  const logits = new Float64Array(V)
+  for (let v = 0; v < V; v++) for (let d = 0; d < D; d++) logits[v]! += x[t * D + d]! * weight[v * D + d]!
+  return logits
+}
+
+export const referenceOps: { [N in OpName]: (args: Args<N>, letters: Letters) => void } = {
+  embedForward({ x, ids, weight }, { T, D }) {
+    for (let t = 0; t < T; t++) for (let d = 0; d < D; d++) x[t * D + d] = weight[ids[t]! * D + d]!
+  },
+  embedBackward({ dWeight, ids, dX }, { T, D }) {
+    for (let t = 0; t < T; t++) for (let d = 0; d < D; d++) dWeight[ids[t]! * D + d]! += dX[t * D + d]!
+  },
+
+  rmsNormForward({ y, rstd, x, weight, eps }, { T, D }) {
+    for (let t = 0; t < T; t++) {
+      let square = 0
+      for (let d = 0; d < D; d++) square += x[t * D + d]! ** 2
+      rstd[t] = 1 / Math.sqrt(square / D + eps)
+      for (let d = 0; d < D; d++) y[t * D + d] = weight[d]! * x[t * D + d]! * rstd[t]!
+    }
+  },
+  rmsNormBackward({ dX, dWeight, dY, x, weight, rstd, add }, { T, D }) {
+    for (let t = 0; t < T; t++) {
+      let mean = 0
+      for (let d = 0; d < D; d++) mean += (dY[t * D + d]! * weight[d]! * x[t * D + d]!) / D
+      for (let d = 0; d < D; d++) {
+        const i = t * D + d
+        dX[i] = (add ? add[i]! : 0) + rstd[t]! * (dY[i]! * weight[d]! - x[i]! * rstd[t]! ** 2 * mean)
+        dWeight[d]! += dY[i]! * x[i]! * rstd[t]!
+      }
+    }
+  },
+
+  linearForward({ y, x, weight, add }, { T, N, J }) {
+    for (let t = 0; t < T; t++)
+      for (let n = 0; n < N; n++) {
+        let sum = add ? add[t * N + n]! : 0
+        for (let j = 0; j < J; j++) sum += x[t * J + j]! * weight[n * J + j]!
+        y[t * N + n] = sum
+      }
+  },
+  linearBackwardInput({ dX, dY, weight, add }, { T, N, J }) {
+    for (let t = 0; t < T; t++)
+      for (let j = 0; j < J; j++) {
+        let sum = add ? add[t * J + j]! : 0
+        for (let n = 0; n < N; n++) sum += dY[t * N + n]! * weight[n * J + j]!
+        dX[t * J + j] = sum
+      }
+  },
+  linearBackwardWeight({ dWeight, dY, x }, { T, N, J }) {
+    for (let t = 0; t < T; t++)
+      for (let n = 0; n < N; n++) for (let j = 0; j < J; j++) dWeight[n * J + j]! += dY[t * N + n]! * x[t * J + j]!
+  },
+
+  ropeForward({ y, x, positions, theta }, letters) {
+    rotate(y, x, positions, theta, 1, letters)
+  },
+  ropeBackward({ dX, dY, positions, theta }, letters) {
+    rotate(dX, dY, positions, theta, -1, letters)
+  },
+
+  attentionForward({ o, lse, q, k, v, sequence }, { T, H, G, C }) {
+    for (let t = 0; t < T; t++)
+      for (let h = 0; h < H; h++) {
+        const g = Math.floor((h * G) / H)
+        const start = t - (t % sequence)
+        const scores = new Float64Array(t - start + 1)
+        for (let s = start; s <= t; s++)
+          for (let c = 0; c < C; c++) scores[s - start]! += (q[(t * H + h) * C + c]! * k[(s * G + g) * C + c]!) / Math.sqrt(C)
+        lse[t * H + h] = logSumExp(scores, 0, scores.length)
+        for (let c = 0; c < C; c++) {
+          let sum = 0
+          for (let s = start; s <= t; s++) sum += Math.exp(scores[s - start]! - lse[t * H + h]!) * v[(s * G + g) * C + c]!
+          o[(t * H + h) * C + c] = sum
+        }
+      }
+  },
+  attentionBackward({ dQ, dK, dV, dO, q, k, v, o, lse, sequence }, { T, H, G, C }) {
+    dQ.fill(0)
+    dK.fill(0)
+    dV.fill(0)
+    for (let t = 0; t < T; t++)
+      for (let h = 0; h < H; h++) {
+        const g = Math.floor((h * G) / H)
+        const row = (t * H + h) * C
+        let delta = 0
+        for (let c = 0; c < C; c++) delta += dO[row + c]! * o[row + c]!
+        for (let s = t - (t % sequence); s <= t; s++) {
+          const other = (s * G + g) * C
+          let score = 0
+          let dP = 0
+          for (let c = 0; c < C; c++) {
+            score += (q[row + c]! * k[other + c]!) / Math.sqrt(C)
+            dP += dO[row + c]! * v[other + c]!
+          }
+          const p = Math.exp(score - lse[t * H + h]!)
+          const dScore = (p * (dP - delta)) / Math.sqrt(C)
+          for (let c = 0; c < C; c++) {
+            dQ[row + c]! += dScore * k[other + c]!
+            dK[other + c]! += dScore * q[row + c]!
+            dV[other + c]! += p * dO[row + c]!
+          }
+        }
+      }
+  },
+
+  kvAppendForward({ cacheK, cacheV, k, v, positions }, { T, W }) {
+    for (let t = 0; t < T; t++) {
+      if (positions[t]! < 0) continue
+      for (let w = 0; w < W; w++) {
+        cacheK[positions[t]! * W + w] = k[t * W + w]!
+        cacheV[positions[t]! * W + w] = v[t * W + w]!
+      }
+    }
+  },
+  attentionCachedForward({ o, q, cacheK, cacheV, positions }, { T, H, G, C }) {
+    for (let t = 0; t < T; t++)
+      for (let h = 0; h < H; h++) {
+        const g = Math.floor((h * G) / H)
+        const scores = new Float64Array(positions[t]! + 1)
+        for (let s = 0; s < scores.length; s++)
+          for (let c = 0; c < C; c++) scores[s]! += (q[(t * H + h) * C + c]! * cacheK[(s * G + g) * C + c]!) / Math.sqrt(C)
+        const lse = logSumExp(scores, 0, scores.length)
+        for (let c = 0; c < C; c++) {
+          let sum = 0
+          for (let s = 0; s < scores.length; s++) sum += Math.exp(scores[s]! - lse) * cacheV[(s * G + g) * C + c]!
+          o[(t * H + h) * C + c] = sum
+        }
+      }
+  },
+
+  routerSoftmaxForward({ probs, lse, logits }, { T, E }) {
+    for (let t = 0; t < T; t++) {
+      lse[t] = logSumExp(logits, t * E, E)
+      for (let e = 0; e < E; e++) probs[t * E + e] = Math.exp(logits[t * E + e]! - lse[t]!)
+    }
+  },
+  routerTopKForward({ experts, probs }, { T, K, E }) {
+    for (let t = 0; t < T; t++) {
+      const row = Array.from({ length: E }, (_, e) => e)
+      row.sort((a, b) => probs[t * E + b]! - probs[t * E + a]! || a - b)
+      for (let j = 0; j < K; j++) experts[t * K + j] = row[j]!
+    }
+  },
+  routerGateForward({ gate, probs, experts, normalise }, { T, K, E }) {
+    for (let t = 0; t < T; t++) {
+      let sum = 0
+      for (let j = 0; j < K; j++) sum += probs[t * E + experts[t * K + j]!]!
+      for (let j = 0; j < K; j++) gate[t * K + j] = probs[t * E + experts[t * K + j]!]! / (normalise ? sum : 1)
+    }
+  },
+  routerLossForward({ losses, probs, lse, counts, K, layer }, { T, E }) {
+    let loadBalance = 0
+    for (let e = 0; e < E; e++) {
+      let mean = 0
+      for (let t = 0; t < T; t++) mean += probs[t * E + e]! / T
+      loadBalance += E * (counts[e]! / (T * K)) * mean
+    }
+    let z = 0
+    for (let t = 0; t < T; t++) z += lse[t]! ** 2 / T
+    losses[2 * layer] = loadBalance
+    losses[2 * layer + 1] = z
+  },
+  routerBackward({ dLogits, dGate, probs, lse, experts, gate, counts, normalise, loadBalanceScale, routerZScale }, { T, K, E }) {
+    for (let t = 0; t < T; t++) {
+      const dProbs = new Float64Array(E)
+      for (let e = 0; e < E; e++) dProbs[e] = (loadBalanceScale * E * counts[e]!) / (T * K) / T
+      let sum = 0
+      let dot = 0
+      for (let j = 0; j < K; j++) {
+        sum += probs[t * E + experts[t * K + j]!]!
+        dot += dGate[t * K + j]! * gate[t * K + j]!
+      }
+      for (let j = 0; j < K; j++) dProbs[experts[t * K + j]!]! += normalise ? (dGate[t * K + j]! - dot) / sum : dGate[t * K + j]!
+      let mean = 0
+      for (let e = 0; e < E; e++) mean += dProbs[e]! * probs[t * E + e]!
+      for (let e = 0; e < E; e++) dLogits[t * E + e] = probs[t * E + e]! * (dProbs[e]! - mean + (routerZScale * 2 * lse[t]!) / T)
+    }
+  },
+
+  moeDispatchForward({ counts, offsets, slotToken, slotIndex, tokenSlot, experts }, { T, K, E }) {
+    let slot = 0
+    for (let e = 0; e < E; e++) {
+      offsets[e] = slot
+      for (let i = 0; i < T * K; i++) {
+        if (experts[i] !== e) continue
+        slotToken[slot] = Math.floor(i / K)
+        slotIndex[slot] = i
+        tokenSlot[i] = slot++
+      }
+      counts[e] = slot - offsets[e]!
+    }
+    offsets[E] = slot
+  },
+  groupedLinearForward({ y, x, weight, offsets, rows }, { S, N, J }) {
+    const owner = slotExpert(offsets, S)
+    for (let s = 0; s < S; s++)
+      for (let n = 0; n < N; n++) {
+        let sum = 0
+        for (let j = 0; j < J; j++) sum += x[(rows ? rows[s]! : s) * J + j]! * weight[(owner[s]! * N + n) * J + j]!
+        y[s * N + n] = sum
+      }
+  },
+  groupedLinearBackwardInput({ dX, dY, weight, offsets, rows }, { S, N, J }) {
+    const owner = slotExpert(offsets, S)
+    for (let s = 0; s < S; s++)
+      for (let j = 0; j < J; j++) {
+        let sum = 0
+        for (let n = 0; n < N; n++) sum += dY[(rows ? rows[s]! : s) * N + n]! * weight[(owner[s]! * N + n) * J + j]!
+        dX[s * J + j] = sum
+      }
+  },
+  groupedLinearBackwardWeight({ dWeight, dY, x, offsets, rowsY, rowsX }, { E, N, J }) {
+    for (let e = 0; e < E; e++)
+      for (let s = offsets[e]!; s < offsets[e + 1]!; s++)
+        for (let n = 0; n < N; n++)
+          for (let j = 0; j < J; j++)
+            dWeight[(e * N + n) * J + j]! += dY[(rowsY ? rowsY[s]! : s) * N + n]! * x[(rowsX ? rowsX[s]! : s) * J + j]!
+  },
+  swigluForward({ a, h, gate, slotIndex }, { S, F }) {
+    for (let s = 0; s < S; s++)
+      for (let f = 0; f < F; f++) {
+        const g = h[s * 2 * F + f]!
+        a[s * F + f] = gate[slotIndex[s]!]! * g * sigmoid(g) * h[s * 2 * F + F + f]!
+      }
+  },
+  swigluBackward({ dH, dGate, dA, h, gate, slotIndex }, { S, F }) {
+    for (let s = 0; s < S; s++) {
+      const p = gate[slotIndex[s]!]!
+      let dP = 0
+      for (let f = 0; f < F; f++) {
+        const g = h[s * 2 * F + f]!
+        const u = h[s * 2 * F + F + f]!
+        const silu = g * sigmoid(g)
+        dP += dA[s * F + f]! * silu * u
+        dH[s * 2 * F + f] = dA[s * F + f]! * p * u * sigmoid(g) * (1 + g * (1 - sigmoid(g)))
+        dH[s * 2 * F + F + f] = dA[s * F + f]! * p * silu
+      }
+      dGate[slotIndex[s]!] = dP
+    }
+  },
+  moeCombineForward({ y, slots, tokenSlot, add }, { T, D, K }) {
+    for (let t = 0; t < T; t++)
+      for (let d = 0; d < D; d++) {
+        let sum = add ? add[t * D + d]! : 0
+        for (let j = 0; j < K; j++) sum += slots[tokenSlot[t * K + j]! * D + d]!
+        y[t * D + d] = sum
+      }
+  },
+
+  headCrossEntropyForward({ loss, lse, x, weight, targets }, { T, V, D }) {
+    for (let t = 0; t < T; t++) {
+      const logits = headLogits(x, weight, t, V, D)
+      lse[t] = logSumExp(logits, 0, V)
+      loss[t] = targets[t]! < 0 ? 0 : lse[t]! - logits[targets[t]!]!
+    }
+  },
+  headCrossEntropyBackward({ dX, dWeight, x, weight, targets, lse, dLoss }, { T, V, D }) {
+    dX.fill(0)
+    for (let t = 0; t < T; t++) {
+      if (targets[t]! < 0) continue
+      const logits = headLogits(x, weight, t, V, D)
+      for (let v = 0; v < V; v++) {
+        const dLogit = dLoss[t]! * (Math.exp(logits[v]! - lse[t]!) - (v === targets[t] ? 1 : 0))
+        for (let d = 0; d < D; d++) {
+          dX[t * D + d]! += dLogit * weight[v * D + d]!
+          dWeight[v * D + d]! += dLogit * x[t * D + d]!
+        }
+      }
+    }
+  },
+  weightedSumForward({ sum, values, weights }, { T }) {
+    sum[0] = 0
+    for (let t = 0; t < T; t++) sum[0]! += values[t]! * weights[t]!
+  },
+  gatherRowsForward({ y, x, rows }, { R, D }) {
+    for (let r = 0; r < R; r++) for (let d = 0; d < D; d++) y[r * D + d] = x[rows[r]! * D + d]!
+  },
+
+  sumOfSquares({ partials, x, index }) {
+    partials[index] = 0
+    for (const value of x) partials[index]! += value * value
+  },
+  clipScale({ scale, partials, maxNorm }) {
+    let total = 0
+    for (const partial of partials) total += partial
+    scale[0] = Math.sqrt(total)
+    scale[1] = maxNorm > 0 ? Math.min(1, maxNorm / (scale[0]! + 1e-6)) : 1
+  },
+  adamwStep({ param, m, v, grad, scale, hyper, beta1, beta2, eps, weightDecay }) {
+    const [learningRate, correction1, correction2] = [hyper[0]!, hyper[1]!, hyper[2]!]
+    for (let i = 0; i < param.length; i++) {
+      const g = grad[i]! * scale[1]!
+      m[i] = beta1 * m[i]! + (1 - beta1) * g
+      v[i] = beta2 * v[i]! + (1 - beta2) * g * g
+      param[i]! -= learningRate * weightDecay * param[i]!
+      param[i]! -= (learningRate * (m[i]! / correction1)) / (Math.sqrt(v[i]! / correction2) + eps)
+      grad[i] = 0
+    }
+  },
+}
