@@ -1,0 +1,49 @@
+/**
+ * `npm test`: installs what is missing, runs the checks and every test, and ends with one line of counts.
+ * `npm test -- tests/ops` runs only the tests whose path contains that. A skipped test is listed with its reason, so
+ * that nobody mistakes it for a passed one.
+ */
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import { runChecks } from './check.mjs'
+import { productNode, root, runInForeground, runScript, say } from './process.mjs'
+import { ensure } from './setup.mjs'
+
+const reportFile = join(root, 'tests/.output/vitest.json')
+
+async function runTests(args) {
+  rmSync(reportFile, { force: true })
+  mkdirSync(dirname(reportFile), { recursive: true })
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${reportFile}`]
+  const exitCode = await runInForeground(productNode(), [join(root, 'node_modules/vitest/vitest.mjs'), 'run', ...reporters, ...args])
+  try {
+    return count(JSON.parse(readFileSync(reportFile, 'utf8')), exitCode)
+  } catch (error) {
+    say(`vitest left no readable report (${error.message})`)
+    return { passed: 0, failed: 1, skipped: [] }
+  }
+}
+
+/** Counts a report of vitest. A file that fails to load, and an error outside any test, count as one failure each. */
+function count(report, exitCode) {
+  const files = report.testResults
+  const tests = files.flatMap((file) => file.assertionResults.map((test) => ({ ...test, file: relative(root, file.name) })))
+  const broken = files.filter((file) => file.status === 'failed' && !file.assertionResults.some((test) => test.status === 'failed'))
+  const passed = tests.filter((test) => test.status === 'passed').length
+  const failed = tests.filter((test) => test.status === 'failed').length + broken.length
+  const skipped = tests.filter((test) => test.status !== 'passed' && test.status !== 'failed')
+  const outside = exitCode !== 0 && failed === 0 ? 1 : 0
+  return { passed, failed: failed + outside, skipped }
+}
+
+await runScript(async (args) => {
+  await ensure({ modules: true, native: true, sample: true, renderer: true, chromium: true })
+  const isFiltered = args.some((arg) => !arg.startsWith('-'))
+  const checks = isFiltered ? { passed: 0, failed: 0 } : await runChecks({ withImports: false })
+  const tests = await runTests(args)
+  for (const test of tests.skipped) say(`SKIPPED ${test.file}: ${test.fullName}`)
+  const failed = checks.failed + tests.failed
+  const skipped = tests.skipped.length === 0 ? '' : `, ${tests.skipped.length} skipped`
+  process.stdout.write(`${checks.passed + tests.passed} passed, ${failed} failed${skipped}\n`)
+  return failed === 0 ? 0 : 1
+})

@@ -1,0 +1,30 @@
+/**
+ * Tests: two projects. `unit` runs in parallel and needs nothing but Node; `e2e` drives a real Chromium or Electron
+ * against a running workbench, one file at a time, because it measures and looks at a whole machine's work.
+ * Warnings that no test announced fail it (tests/setup.ts).
+ */
+import { defineConfig } from 'vitest/config'
+import { findChromium } from './resources/scripts/browser.mjs'
+
+const endToEnd = ['tests/e2e/**/*.test.ts', 'tests/electron/**/*.e2e.test.ts']
+const chromium = findChromium()
+
+export default defineConfig({
+  test: {
+    setupFiles: ['tests/setup.ts'],
+    restoreMocks: true,
+    // The kernels use every core themselves: more than two files at once only makes them wait for each other.
+    maxWorkers: 2,
+    env: chromium === undefined ? {} : { CHROMIUM_PATH: chromium },
+    projects: [
+      {
+        extends: true,
+        test: { name: 'unit', include: ['tests/**/*.test.ts'], exclude: endToEnd, testTimeout: 30_000, hookTimeout: 60_000 },
+      },
+      {
+        extends: true,
+        test: { name: 'e2e', include: endToEnd, fileParallelism: false, testTimeout: 180_000, hookTimeout: 180_000 },
+      },
+    ],
+  },
+})
