@@ -1,0 +1,155 @@
+/**
+ * One training step as three recorded plans over one Backend: micro-batch (forward + backward), update (norm, clip, AdamW), evaluation.
+ * It owns the tensors of a run: weights, gradients, moments, inputs, outputs. It knows nothing of data files, schedules or checkpoints.
+ * The memory of all of it is known once the plans are recorded (`plannedBytes`), before a step runs.
+ */
+import { elementCount, persistent, type Backend, type Tensor } from '#core/backend/backend.ts'
+import { planPersistent } from '#core/backend/planner.ts'
+import { record } from '#core/backend/record.ts'
+import { auxiliaryLosses, modelBackward, modelForward, type Batch } from '#core/model/olmoe.ts'
+import { declareWeights, listWeights, type Weights } from '#core/model/parameters.ts'
+import type { ModelConfig } from '#core/shared/models.ts'
+import type { OptimizerConfig } from '#core/shared/runs.ts'
+
+/** Tokens of one micro-batch, all [T]; a target < 0 carries no loss; lossWeights sum to 1 over the step's micro-batches. */
+export type MicroBatch = { ids: Int32Array; targets: Int32Array; lossWeights: Float32Array }
+
+/** Losses unscaled; `total` = crossEntropy + α·loadBalance + β·routerZ; expertCounts [L × E] over the whole step. */
+export type StepLosses = { crossEntropy: number; loadBalance: number; routerZ: number; total: number; expertCounts: number[] }
+
+export type TrainerOptions = {
+  model: ModelConfig
+  /** Tokens per sequence, and sequences per micro-batch: the static shape of the plans. */
+  sequenceLength: number
+  sequencesPerMicroBatch: number
+  microBatchesPerStep: number
+  loadBalanceWeight: number
+  routerZWeight: number
+  optimizer: Pick<OptimizerConfig, 'betas' | 'eps' | 'weightDecay' | 'clip'>
+}
+
+export type Trainer = {
+  readonly weights: Weights
+  readonly gradients: Weights
+  /** First and second moments of AdamW. */
+  readonly moments: { m: Weights; v: Weights }
+  /** Bytes of all persistent tensors and of the scratch arena. */
+  readonly plannedBytes: number
+  /** Forward and backward of every micro-batch; gradients accumulate. */
+  accumulate(micros: readonly MicroBatch[]): Promise<StepLosses>
+  /** Clips, takes AdamW step number `step` (1-based) and zeroes the gradients. Returns the gradient norm before clipping. */
+  update(learningRate: number, step: number): Promise<number>
+  /** Σ lossWeights·loss of one micro-batch, without gradients. */
+  evaluate(micro: MicroBatch): Promise<number>
+  /** Frees the run's tensors; the backend stays open. */
+  release(): void
+}
+
+/** Positions 0..sequence−1 of each sequence. */
+function positionsOf(tokens: number, sequence: number): Int32Array {
+  return Int32Array.from({ length: tokens }, (_, t) => t % sequence)
+}
+
+/** Allocates a run's tensors on `backend` and prepares its plans. Weights are zero until written. */
+export async function createTrainer(backend: Backend, options: TrainerOptions): Promise<Trainer> {
+  const { model: c, sequenceLength: sequence, microBatchesPerStep, optimizer } = options
+  const T = sequence * options.sequencesPerMicroBatch
+  const [L, E] = [c.num_hidden_layers, c.num_experts]
+  const [weights, gradients, m, v] = ['', 'grad.', 'm.', 'v.'].map((prefix) => declareWeights(c, prefix)) as [Weights, Weights, Weights, Weights]
+  const batch: Batch = { ids: persistent('ids', [T], 'i32'), positions: persistent('positions', [T], 'i32'), sequence }
+  const targets = persistent('targets', [T], 'i32')
+  const lossWeights = persistent('lossWeights', [T])
+  const lossSum = persistent('lossSum', [1])
+  const auxiliary = persistent('auxiliary', [L, 2])
+  const counts = Array.from({ length: L }, (_, i) => persistent(`counts.${i}`, [E], 'i32'))
+  const parameters = listWeights(weights)
+  const partials = persistent('partials', [parameters.length])
+  const scale = persistent('scale', [2])
+  const hyper = persistent('hyper', [3])
+  const [gradientList, mList, vList] = [listWeights(gradients), listWeights(m), listWeights(v)]
+  const everything: Tensor[] = [
+    ...parameters, ...gradientList, ...mList, ...vList,
+    batch.ids, batch.positions, targets, lossWeights, lossSum, auxiliary, ...counts, partials, scale, hyper,
+  ]
+  const scales = {
+    loadBalance: options.loadBalanceWeight / L / microBatchesPerStep,
+    routerZ: options.routerZWeight / L / microBatchesPerStep,
+  }
+
+  const microPlan = record('micro-batch', (b) => {
+    const kept = modelForward(b, c, weights, batch, { counts })
+    const [loss, lse] = [b.scratch('loss', [T]), b.scratch('lse', [T])]
+    b.headCrossEntropyForward({ loss, lse, x: kept.final, weight: weights.head, targets })
+    b.weightedSumForward({ sum: lossSum, values: loss, weights: lossWeights })
+    auxiliaryLosses(b, c, kept, auxiliary)
+    const dFinal = b.scratch('dFinal', kept.final.shape)
+    b.headCrossEntropyBackward({ dX: dFinal, dWeight: gradients.head, x: kept.final, weight: weights.head, targets, lse, dLoss: lossWeights })
+    modelBackward(b, c, weights, gradients, batch, kept, dFinal, scales)
+  })
+  const updatePlan = record('update', (b) => {
+    const [beta1, beta2] = optimizer.betas
+    gradientList.forEach((x, index) => b.sumOfSquares({ partials, x, index }))
+    b.clipScale({ scale, partials, maxNorm: optimizer.clip })
+    parameters.forEach((param, i) => {
+      const state = { param, m: mList[i]!, v: vList[i]!, grad: gradientList[i]! }
+      b.adamwStep({ ...state, scale, hyper, beta1, beta2, eps: optimizer.eps, weightDecay: optimizer.weightDecay })
+    })
+  })
+  const evaluationPlan = record('evaluation', (b) => {
+    const { final } = modelForward(b, c, weights, batch)
+    const [loss, lse] = [b.scratch('loss', [T]), b.scratch('lse', [T])]
+    b.headCrossEntropyForward({ loss, lse, x: final, weight: weights.head, targets })
+    b.weightedSumForward({ sum: lossSum, values: loss, weights: lossWeights })
+  })
+
+  backend.allocate(everything)
+  const [micro, update, evaluation] = [await backend.prepare(microPlan), await backend.prepare(updatePlan), await backend.prepare(evaluationPlan)]
+  await backend.write(batch.positions, positionsOf(T, sequence))
+
+  const load = async (data: MicroBatch): Promise<void> => {
+    await backend.write(batch.ids, data.ids)
+    await backend.write(targets, data.targets)
+    await backend.write(lossWeights, data.lossWeights)
+  }
+
+  return {
+    weights,
+    gradients,
+    moments: { m, v },
+    plannedBytes: planPersistent(everything).totalBytes + Math.max(micro.scratchBytes, update.scratchBytes, evaluation.scratchBytes),
+    async accumulate(micros) {
+      const losses: StepLosses = { crossEntropy: 0, loadBalance: 0, routerZ: 0, total: 0, expertCounts: new Array<number>(L * E).fill(0) }
+      for (const data of micros) {
+        await load(data)
+        await micro.run()
+        losses.crossEntropy += (await backend.read(lossSum))[0]!
+        const perLayer = await backend.read(auxiliary)
+        for (let layer = 0; layer < L; layer++) {
+          losses.loadBalance += perLayer[2 * layer]! / L / micros.length
+          losses.routerZ += perLayer[2 * layer + 1]! / L / micros.length
+          const layerCounts = await backend.read(counts[layer]!)
+          for (let e = 0; e < E; e++) losses.expertCounts[layer * E + e]! += layerCounts[e]!
+        }
+      }
+      losses.total = losses.crossEntropy + options.loadBalanceWeight * losses.loadBalance + options.routerZWeight * losses.routerZ
+      return losses
+    },
+    async update(learningRate, step) {
+      const [beta1, beta2] = optimizer.betas
+      await backend.write(hyper, Float32Array.of(learningRate, 1 - beta1 ** step, 1 - beta2 ** step))
+      await update.run()
+      return (await backend.read(scale))[0]!
+    },
+    async evaluate(data) {
+      await load(data)
+      await evaluation.run()
+      return (await backend.read(lossSum))[0]!
+    },
+    release: () => backend.release(everything),
+  }
+}
+
+/** Bytes of the float32 elements of `tensors`. */
+export function bytesOf(tensors: readonly Tensor[]): number {
+  return tensors.reduce((sum, tensor) => sum + 4 * elementCount(tensor), 0)
+}
