@@ -4,9 +4,10 @@
  * that nobody mistakes it for a passed one.
  */
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
-import { dirname, join, relative } from 'node:path'
+import { dirname, join } from 'node:path'
 import { runChecks } from './check.mjs'
 import { productNode, root, runInForeground, runScript, say } from './process.mjs'
+import { closingLine, countReport } from './report.mjs'
 import { ensure } from './setup.mjs'
 
 const reportFile = join(root, 'tests/.output/vitest.json')
@@ -17,23 +18,11 @@ async function runTests(args) {
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${reportFile}`]
   const exitCode = await runInForeground(productNode(), [join(root, 'node_modules/vitest/vitest.mjs'), 'run', ...reporters, ...args])
   try {
-    return count(JSON.parse(readFileSync(reportFile, 'utf8')), exitCode)
+    return countReport(JSON.parse(readFileSync(reportFile, 'utf8')), exitCode)
   } catch (error) {
     say(`vitest left no readable report (${error.message})`)
     return { passed: 0, failed: 1, skipped: [] }
   }
-}
-
-/** Counts a report of vitest. A file that fails to load, and an error outside any test, count as one failure each. */
-function count(report, exitCode) {
-  const files = report.testResults
-  const tests = files.flatMap((file) => file.assertionResults.map((test) => ({ ...test, file: relative(root, file.name) })))
-  const broken = files.filter((file) => file.status === 'failed' && !file.assertionResults.some((test) => test.status === 'failed'))
-  const passed = tests.filter((test) => test.status === 'passed').length
-  const failed = tests.filter((test) => test.status === 'failed').length + broken.length
-  const skipped = tests.filter((test) => test.status !== 'passed' && test.status !== 'failed')
-  const outside = exitCode !== 0 && failed === 0 ? 1 : 0
-  return { passed, failed: failed + outside, skipped }
 }
 
 await runScript(async (args) => {
@@ -43,7 +32,6 @@ await runScript(async (args) => {
   const tests = await runTests(args)
   for (const test of tests.skipped) say(`SKIPPED ${test.file}: ${test.fullName}`)
   const failed = checks.failed + tests.failed
-  const skipped = tests.skipped.length === 0 ? '' : `, ${tests.skipped.length} skipped`
-  process.stdout.write(`${checks.passed + tests.passed} passed, ${failed} failed${skipped}\n`)
+  process.stdout.write(`${closingLine({ passed: checks.passed + tests.passed, failed, skipped: tests.skipped.length })}\n`)
   return failed === 0 ? 0 : 1
 })
