@@ -10,6 +10,8 @@ export type RunnerHandle = {
   readonly pid: number
   send(message: ToRunner): void
   onMessage(listener: (message: FromRunner) => void): void
+  /** Lines it wrote to stderr: kept for the log when it dies. */
+  onStderr(listener: (line: string) => void): void
   /** Called once, with the exit code or the signal's name. */
   onExit(listener: (how: number | string) => void): void
   /** Ends it at once (SIGKILL or the platform's equal). */

@@ -65,7 +65,10 @@ export const metricKeys = ['loss', 'loadBalance', 'routerZ', 'learningRate', 'gr
 /** One of metricKeys, or `validation/<domain>` (mean cross-entropy in nats per token), or `validation` (mean over domains). */
 export type MetricKey = (typeof metricKeys)[number] | 'validation' | `validation/${string}`
 
-/** All that is logged of one step (1-based): scalars by key, and the assignments of every expert, [layers × experts] row-major. */
+/**
+ * All that is logged of one step (1-based): scalars by key, and the assignments of every expert, [layers × experts] row-major.
+ * `tokens` and `elapsedMs` (training time) are sums over the whole run up to and with this step.
+ */
 export const stepRecordSchema = z.object({
   step: z.int(),
   tokens: z.number(),
@@ -96,7 +99,10 @@ export const runSchema = z.object({
   heartbeatAt: z.number().nullable(),
   /** Up to 60 losses over the whole run, for a sparkline. */
   sparkline: z.array(z.number()),
-  /** Newest checkpoint whose files are known good, from which a resume would go on. */
+  /**
+   * Step of the newest checkpoint whose files are known good, from which a resume would go on; 0 when there is none and a
+   * resume would begin anew. Null when there is nothing to resume: the run is done, or queued or under way without one.
+   */
   resumableStep: z.int().nullable(),
   error: errorDataSchema.nullable(),
 })

@@ -1,0 +1,4 @@
+/** Every migration in order; the database's user_version is how many of them it has had. Never edit one that was released: add the next. */
+import { first } from './0001-first.ts'
+
+export const migrations: readonly string[] = [first]
