@@ -1,0 +1,170 @@
+/**
+ * The CPU backend: binds recorded plans to native memory and hands each to the kernels as one asynchronous call.
+ * All plans share one scratch arena of the largest need; tensors allocated together share one block of memory.
+ * A second run while one is in flight is refused; reads and writes wait for the run to end.
+ */
+import { availableParallelism, cpus } from 'node:os'
+import { loadNative, type InstructionSet, type NativeContext, type NativeMemory, type NativeRecord } from '#native/index.ts'
+import { AppError } from '#core/shared/errors.ts'
+import { elementCount, type Backend, type OpName, type Plan, type PreparedPlan, type Tensor, type TensorData } from './backend.ts'
+import { planPersistent, planScratch } from './planner.ts'
+
+export type CpuOptions = {
+  /** Threads that compute. Default: as many as this process may use. */
+  threads?: number | undefined
+  /** Forces a kernel set. Default: the environment variable MOE_ISA, else the best that the processor has. */
+  isa?: string | undefined
+}
+
+export type CpuBackend = Backend & {
+  readonly name: 'cpu'
+  readonly isa: InstructionSet
+  readonly threads: number
+  /** Nanoseconds spent in each op since the backend was made. */
+  profile(): Partial<Record<OpName, number>>
+}
+
+/** Where a persistent tensor lies; a group is what one allocate() call made. */
+type Group = { memory: NativeMemory; tensors: ReadonlySet<Tensor> }
+type Place = { group: Group; byteOffset: number }
+
+function openContext(options: CpuOptions): NativeContext {
+  const native = loadNative()
+  const isa = options.isa ?? (process.env.MOE_ISA || undefined)
+  const known: readonly string[] = native.instructionSets()
+  if (isa !== undefined && !known.includes(isa)) {
+    throw new AppError('backend.isa', `Instruction set "${isa}" is not to be had on this processor, which has: ${known.join(', ')}`, {
+      params: { found: isa, expected: known.join(', ') },
+      hint: 'Set MOE_ISA to one of these, or leave it out.',
+    })
+  }
+  return native.createContext({ threads: options.threads ?? availableParallelism(), isa })
+}
+
+/** Rethrows the addon's failure to allocate as something a user can act on. */
+function withMemory<T>(bytes: number, allocate: () => T): T {
+  try {
+    return allocate()
+  } catch (cause) {
+    if ((cause as { code?: string }).code !== 'ENOMEM') throw cause
+    throw new AppError('backend.memory', `The system has no ${bytes} bytes of memory to give`, {
+      params: { sizeBytes: bytes },
+      hint: 'Close other programs, or choose a smaller model or fewer tokens per step.',
+      cause,
+    })
+  }
+}
+
+/** `data` as the bytes of elements of `tensor`. */
+function toElements(tensor: Tensor, data: TensorData): Float32Array | Int32Array {
+  if ((tensor.dtype === 'i32') !== data instanceof Int32Array) {
+    throw new TypeError(`write: "${tensor.name}" is ${tensor.dtype}, the data is ${data.constructor.name}`)
+  }
+  return data instanceof Float64Array ? Float32Array.from(data) : data
+}
+
+/** Makes a CPU backend. Throws AppError `native.missing`, `native.broken` or `backend.isa`. */
+export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
+  const context = openContext(options)
+  const scratch = context.allocate(0)
+  const places = new Map<Tensor, Place>()
+  let running: Promise<unknown> | undefined
+
+  const placeOf = (tensor: Tensor): Place => {
+    const place = places.get(tensor)
+    if (place === undefined) throw new Error(`"${tensor.name}" is not allocated`)
+    return place
+  }
+  const idle = async (): Promise<void> => {
+    while (running !== undefined) await running.catch(() => undefined)
+  }
+  /** One at a time; afterwards, and only then, memory may be touched again. */
+  const exclusively = async <T>(what: string, start: () => Promise<T>): Promise<T> => {
+    if (running !== undefined) throw new Error(`${what}: a run of this backend is in flight`)
+    const job = start()
+    running = job
+    try {
+      return await job
+    } finally {
+      running = undefined
+    }
+  }
+
+  const bind = (plan: Plan, offsets: ReadonlyMap<Tensor, number>): NativeRecord[] =>
+    plan.records.map(({ op, tensors, attrs }) => ({
+      op,
+      attrs,
+      tensors: tensors.map((tensor) => {
+        if (tensor === null) return null
+        if (tensor.place === 'scratch') return { memory: scratch, byteOffset: offsets.get(tensor)!, shape: tensor.shape }
+        const { group, byteOffset } = placeOf(tensor)
+        return { memory: group.memory, byteOffset, shape: tensor.shape }
+      }),
+    }))
+
+  return {
+    name: 'cpu',
+    isa: context.isa,
+    threads: context.threads,
+    description: `${cpus()[0]?.model ?? 'CPU'} · ${context.isa} · ${context.threads} threads · float32`,
+
+    allocate(tensors) {
+      const layout = planPersistent(tensors)
+      const taken = tensors.find((tensor) => places.has(tensor) || tensor.place !== 'persistent')
+      if (taken !== undefined) throw new Error(`allocate: "${taken.name}" is ${taken.place === 'scratch' ? 'scratch' : 'allocated already'}`)
+      const memory = withMemory(layout.totalBytes, () => context.allocate(layout.totalBytes))
+      const group = { memory, tensors: new Set(tensors) }
+      for (const [tensor, byteOffset] of layout.offsets) places.set(tensor, { group, byteOffset })
+    },
+
+    release(tensors) {
+      if (tensors.length === 0) return
+      const { group } = placeOf(tensors[0]!)
+      if (group.tensors.size !== tensors.length || !tensors.every((tensor) => group.tensors.has(tensor))) {
+        throw new Error(`release: "${tensors[0]!.name}" was allocated with ${group.tensors.size} tensors, all of which must be released together`)
+      }
+      group.memory.free()
+      for (const tensor of tensors) places.delete(tensor)
+    },
+
+    async write(tensor, data, elementOffset = 0) {
+      const elements = toElements(tensor, data)
+      if (elementOffset < 0 || elementOffset + data.length > elementCount(tensor)) {
+        throw new RangeError(`write: elements ${elementOffset} to ${elementOffset + data.length} of "${tensor.name}", which has ${elementCount(tensor)}`)
+      }
+      await idle()
+      const { group, byteOffset } = placeOf(tensor)
+      group.memory.write(byteOffset + elementOffset * 4, elements)
+    },
+
+    async read(tensor) {
+      await idle()
+      const { group, byteOffset } = placeOf(tensor)
+      const data = tensor.dtype === 'i32' ? new Int32Array(elementCount(tensor)) : new Float32Array(elementCount(tensor))
+      group.memory.read(byteOffset, data)
+      return data
+    },
+
+    async prepare(plan): Promise<PreparedPlan> {
+      await idle()
+      const { offsets, totalBytes } = planScratch(plan)
+      if (totalBytes > scratch.byteLength) withMemory(totalBytes, () => scratch.resize(totalBytes))
+      const prepared = withMemory(totalBytes, () => context.prepare(bind(plan, offsets)))
+      return {
+        scratchBytes: totalBytes,
+        run: () => exclusively(`run of ${plan.name}`, async () => void (await prepared.run())),
+      }
+    },
+
+    measurePeak: () => exclusively('measurePeak', () => context.measurePeak()),
+    profile: () => context.profile(),
+
+    async close() {
+      await idle()
+      for (const { group } of places.values()) group.memory.free()
+      places.clear()
+      scratch.free()
+      context.close()
+    },
+  }
+}

@@ -1,0 +1,32 @@
+// Zero-filled memory straight from the operating system, on huge pages where it has them: a training step over 4 KB
+// pages of malloc spends a fifth and more of its time on page faults. Freed when told so or with its last owner.
+#pragma once
+
+#include <stddef.h>
+
+namespace moe {
+
+class Arena {
+ public:
+  // Throws std::bad_alloc when the system has no such memory.
+  explicit Arena(size_t bytes) { resize(bytes); }
+  ~Arena() { free(); }
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  // New zero-filled memory in place of the old.
+  void resize(size_t bytes);
+  void free();
+
+  // null after free(); aligned to 4096 bytes.
+  char* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  char* data_ = nullptr;
+  size_t bytes_ = 0;
+  void* mapping_ = nullptr;
+  size_t mappingBytes_ = 0;
+};
+
+}  // namespace moe

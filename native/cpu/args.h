@@ -1,0 +1,60 @@
+// What the engine hands to a kernel and what a set of kernels is: plain structs, shared by every instruction set.
+// Nothing here may be an inline function or a template: the kernel sources are compiled several times with different
+// machine flags, and the linker would keep one copy of an inline function for all of them, maybe one that needs AVX-512.
+#pragma once
+
+#include <stdint.h>
+
+namespace moe {
+
+class Pool;
+
+constexpr int maxRank = 4;
+
+// One tensor argument. `data` is null for an optional argument that was left out (and while a plan is measured).
+struct Tensor {
+  void* data;
+  int rank;
+  int64_t shape[maxRank];
+};
+
+// Memory for the time of one op, uninitialised, 64-byte aligned. Thread t owns perThread + t * perThreadFloats.
+struct Workspace {
+  float* shared;
+  int64_t sharedFloats;
+  float* perThread;
+  int64_t perThreadFloats;
+};
+
+// Tensors in record order (out, inout, in, optional), attributes in the order of the op's row.
+struct Args {
+  const Tensor* tensors;
+  const double* attrs;
+  Workspace work;
+};
+
+// Workspace an op needs, in floats; from shapes and attributes only.
+struct Need {
+  int64_t sharedFloats;
+  int64_t perThreadFloats;
+};
+
+// One row of a kernel table. The last `optional` of `tensors` may be null. `need` may be null (no workspace).
+struct Op {
+  const char* name;
+  int tensors;
+  int optional;
+  int attrs;
+  void (*run)(const Args&, Pool&);
+  Need (*need)(const Args&);
+};
+
+// All ops compiled for one instruction set. multiplyAdd keeps every thread's FMA units busy and returns the FLOPs done.
+struct KernelSet {
+  const char* isa;
+  const Op* ops;
+  int opCount;
+  double (*multiplyAdd)(Pool&);
+};
+
+}  // namespace moe

@@ -1,0 +1,83 @@
+#include "engine.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace moe {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t lineFloats = 16;
+
+int64_t roundToLine(int64_t floats) { return (floats + lineFloats - 1) / lineFloats * lineFloats; }
+
+// Resolves the plan's pointers; false when memory it names is gone.
+bool resolve(Plan& plan) {
+  for (size_t i = 0; i < plan.tensors.size(); i++) {
+    const Binding& binding = plan.bindings[i];
+    if (!binding.arena) continue;
+    if (binding.arena->data() == nullptr || binding.byteOffset + binding.bytes > binding.arena->bytes()) return false;
+    plan.tensors[i].data = binding.arena->data() + binding.byteOffset;
+  }
+  return true;
+}
+
+std::string describe(const Op& op, const Pool::Failure& failure) {
+  return std::string(op.name) + ": " + failure.what + "[" + std::to_string(failure.index) + "] is " + std::to_string(failure.found) +
+         ", expected 0 to " + std::to_string(failure.limit - 1);
+}
+
+}  // namespace
+
+Engine::Engine(const KernelSet& kernels, int threads) : kernels_(kernels), pool_(threads), nanoseconds_(kernels.opCount, 0) {}
+
+const Op* Engine::findOp(const std::string& name) const {
+  const Op* end = kernels_.ops + kernels_.opCount;
+  const Op* found = std::find_if(kernels_.ops, end, [&](const Op& op) { return name == op.name; });
+  return found == end ? nullptr : found;
+}
+
+Args Engine::argsOf(const Plan& plan, const Plan::Step& step) const {
+  float* memory = reinterpret_cast<float*>(workspace_.data());
+  return {plan.tensors.data() + step.firstTensor, plan.attrs.data() + step.firstAttr, {memory, need_.sharedFloats, memory + need_.sharedFloats, need_.perThreadFloats}};
+}
+
+void Engine::reserve(const Plan& plan) {
+  Need most = need_;
+  for (const Plan::Step& step : plan.steps) {
+    if (step.op->need == nullptr) continue;
+    const Need need = step.op->need(argsOf(plan, step));
+    most.sharedFloats = std::max(most.sharedFloats, roundToLine(need.sharedFloats));
+    most.perThreadFloats = std::max(most.perThreadFloats, roundToLine(need.perThreadFloats));
+  }
+  const size_t bytes = sizeof(float) * static_cast<size_t>(most.sharedFloats + threads() * most.perThreadFloats);
+  if (bytes > workspace_.bytes()) workspace_.resize(bytes);
+  need_ = most;
+}
+
+std::string Engine::run(Plan& plan) {
+  if (!resolve(plan)) return "a tensor of this plan has been freed";
+  for (const Plan::Step& step : plan.steps) {
+    const auto start = Clock::now();
+    step.op->run(argsOf(plan, step), pool_);
+    const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start);
+    nanoseconds_[static_cast<size_t>(step.op - kernels_.ops)] += static_cast<uint64_t>(elapsed.count());
+    const Pool::Failure failure = pool_.takeFailure();
+    if (failure.what != nullptr) return describe(*step.op, failure);
+  }
+  return "";
+}
+
+double Engine::measurePeak() {
+  double best = 0;
+  const auto end = Clock::now() + std::chrono::milliseconds(200);
+  while (Clock::now() < end) {
+    const auto start = Clock::now();
+    const double flops = kernels_.multiplyAdd(pool_);
+    best = std::max(best, flops / std::chrono::duration<double>(Clock::now() - start).count());
+  }
+  return best;
+}
+
+}  // namespace moe

@@ -1,0 +1,67 @@
+// Runs plans: threads, one kernel set, the workspace, and the time each op took. Knows nothing of JavaScript.
+// Not thread-safe but for `busy`: whoever holds it may prepare, run or measure; nobody else may.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "arena.h"
+#include "args.h"
+#include "pool.h"
+
+namespace moe {
+
+// Where a tensor argument lives. A null arena is an optional argument that was left out.
+struct Binding {
+  std::shared_ptr<Arena> arena;
+  size_t byteOffset;
+  size_t bytes;
+};
+
+// A recorded pass bound to memory. Pointers are resolved at each run, so arenas may be resized in between.
+struct Plan {
+  struct Step {
+    const Op* op;
+    size_t firstTensor;
+    size_t firstAttr;
+  };
+  std::vector<Step> steps;
+  std::vector<Tensor> tensors;
+  std::vector<Binding> bindings;
+  std::vector<double> attrs;
+};
+
+class Engine {
+ public:
+  Engine(const KernelSet& kernels, int threads);
+
+  const KernelSet& kernels() const { return kernels_; }
+  int threads() const { return pool_.threads(); }
+  // null when there is no such op.
+  const Op* findOp(const std::string& name) const;
+
+  // Grows the workspace to what `plan` needs.
+  void reserve(const Plan& plan);
+  // Runs every op in order. Returns what went wrong, or an empty string.
+  std::string run(Plan& plan);
+  // Multiply-add peak of all threads in FLOP/s: the best of several short bursts.
+  double measurePeak();
+  // Nanoseconds spent in op i of the kernel table since the engine began.
+  const std::vector<uint64_t>& nanoseconds() const { return nanoseconds_; }
+
+  // Held from the moment a run or a measurement is asked for until its promise settles.
+  std::atomic<bool> busy{false};
+
+ private:
+  Args argsOf(const Plan& plan, const Plan::Step& step) const;
+
+  const KernelSet& kernels_;
+  Pool pool_;
+  Arena workspace_{0};
+  Need need_{0, 0};
+  std::vector<uint64_t> nanoseconds_;
+};
+
+}  // namespace moe

@@ -1,0 +1,56 @@
+#include "isa.h"
+
+#include "kernels/table.h"
+
+#if defined(MOE_HAS_X86) && defined(_MSC_VER)
+#include <immintrin.h>
+#include <intrin.h>
+#endif
+
+namespace moe {
+namespace {
+
+#if defined(MOE_HAS_X86)
+
+struct Features {
+  bool avx2, avx512;
+};
+
+#if defined(_MSC_VER)
+
+// Feature bits of leaves 1 and 7, and the register state that the operating system saves.
+Features detect() {
+  int leaf1[4], leaf7[4];
+  __cpuidex(leaf1, 1, 0);
+  __cpuidex(leaf7, 7, 0);
+  const bool fma = leaf1[2] >> 12 & 1, osxsave = leaf1[2] >> 27 & 1;
+  const unsigned long long saved = osxsave ? _xgetbv(0) : 0;
+  const unsigned wanted = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // F, DQ, BW, VL
+  const bool avx2 = fma && (saved & 0x6) == 0x6 && (leaf7[1] >> 5 & 1);
+  return {avx2, avx2 && (saved & 0xe6) == 0xe6 && (static_cast<unsigned>(leaf7[1]) & wanted) == wanted};
+}
+
+#else
+
+Features detect() {
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return {avx2, avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")};
+}
+
+#endif
+#endif
+
+}  // namespace
+
+std::vector<const KernelSet*> supportedKernelSets() {
+  std::vector<const KernelSet*> sets;
+#if defined(MOE_HAS_X86)
+  const Features features = detect();
+  if (features.avx512) sets.push_back(&avx512::kernelSet);
+  if (features.avx2) sets.push_back(&avx2::kernelSet);
+#endif
+  sets.push_back(&portable::kernelSet);
+  return sets;
+}
+
+}  // namespace moe

@@ -1,0 +1,83 @@
+// What every kernel file needs: access to its arguments, the parallel loop, and the reductions along a row.
+// A kernel may split its work over tiles only where each tile owns its outputs, and by sizes that do not depend on the
+// number of threads; every sum then has one order, and the bits are the same whatever the thread count.
+#pragma once
+
+#include "../args.h"
+#include "../pool.h"
+#include "../simd.h"
+
+namespace moe::MOE_KERNELS {
+
+inline float* f32(const Args& args, int i) { return static_cast<float*>(args.tensors[i].data); }
+inline int32_t* i32(const Args& args, int i) { return static_cast<int32_t*>(args.tensors[i].data); }
+inline int64_t dim(const Args& args, int i, int axis) { return args.tensors[i].shape[axis]; }
+
+inline int64_t elements(const Args& args, int i) {
+  int64_t count = 1;
+  for (int axis = 0; axis < args.tensors[i].rank; axis++) count *= dim(args, i, axis);
+  return count;
+}
+
+inline float* threadMemory(const Args& args, int thread) { return args.work.perThread + thread * args.work.perThreadFloats; }
+
+inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t divideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t roundUp(int64_t a, int64_t b) { return divideUp(a, b) * b; }
+
+// body(tile, thread) for every tile.
+template <class Body>
+void parallel(Pool& pool, int64_t tiles, const Body& body) {
+  pool.run(
+      tiles, [](const void* context, int64_t tile, int thread) { (*static_cast<const Body*>(context))(tile, thread); }, &body);
+}
+
+// body(begin, end) over ranges of `count` items, each range of about `grain / itemCost` items. Ranges depend on these numbers only.
+template <class Body>
+void parallelRanges(Pool& pool, int64_t count, int64_t itemCost, const Body& body) {
+  constexpr int64_t grain = 1 << 15;
+  const int64_t size = most(1, grain / most(1, itemCost));
+  parallel(pool, divideUp(count, size), [&](int64_t tile, int) { body(tile * size, least(count, (tile + 1) * size)); });
+}
+
+// Σ a·b.
+inline float dot(const float* a, const float* b, int64_t n) {
+  Vec sum[4] = {splat(0), splat(0), splat(0), splat(0)};
+  int64_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    MOE_UNROLL
+    for (int j = 0; j < 4; j++) sum[j] = sum[j] + load(a + i + j * lanes) * load(b + i + j * lanes);
+  }
+  for (; i + lanes <= n; i += lanes) sum[0] = sum[0] + load(a + i) * load(b + i);
+  float total = sumOfLanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
+  for (; i < n; i++) total += a[i] * b[i];
+  return total;
+}
+
+inline float largest(const float* x, int64_t n) {
+  Vec best = splat(-INFINITY);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) best = larger(load(x + i), best);
+  if (i < n) best = larger(loadPart(x + i, n - i, -INFINITY), best);
+  return largestLane(best);
+}
+
+// out = exp(x·scale − shift), and their sum. x and out may be the same row.
+inline float exponentials(float* out, const float* x, int64_t n, float scale, float shift) {
+  Vec sum = splat(0);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const Vec e = exponential(load(x + i) * splat(scale) - splat(shift));
+    store(out + i, e);
+    sum = sum + e;
+  }
+  if (i < n) {
+    const Vec e = exponential(loadPart(x + i, n - i, -INFINITY) * splat(scale) - splat(shift));
+    storePart(out + i, e, n - i);
+    sum = sum + e;
+  }
+  return sumOfLanes(sum);
+}
+
+}  // namespace moe::MOE_KERNELS

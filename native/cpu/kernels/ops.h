@@ -1,0 +1,60 @@
+// The ops of this instruction set, by their one name; core/backend/backend.ts holds shapes and formulas.
+#pragma once
+
+#include "kernel.h"
+
+namespace moe::MOE_KERNELS {
+
+void embedForward(const Args&, Pool&);
+void embedBackward(const Args&, Pool&);
+void gatherRowsForward(const Args&, Pool&);
+void rmsNormForward(const Args&, Pool&);
+void rmsNormBackward(const Args&, Pool&);
+void linearForward(const Args&, Pool&);
+void linearBackwardInput(const Args&, Pool&);
+void linearBackwardWeight(const Args&, Pool&);
+void ropeForward(const Args&, Pool&);
+void ropeBackward(const Args&, Pool&);
+void attentionForward(const Args&, Pool&);
+void attentionBackward(const Args&, Pool&);
+void kvAppendForward(const Args&, Pool&);
+void attentionCachedForward(const Args&, Pool&);
+void routerSoftmaxForward(const Args&, Pool&);
+void routerTopKForward(const Args&, Pool&);
+void routerGateForward(const Args&, Pool&);
+void routerLossForward(const Args&, Pool&);
+void routerBackward(const Args&, Pool&);
+void moeDispatchForward(const Args&, Pool&);
+void moeCombineForward(const Args&, Pool&);
+void groupedLinearForward(const Args&, Pool&);
+void groupedLinearBackwardInput(const Args&, Pool&);
+void groupedLinearBackwardWeight(const Args&, Pool&);
+void swigluForward(const Args&, Pool&);
+void swigluBackward(const Args&, Pool&);
+void headCrossEntropyForward(const Args&, Pool&);
+void headCrossEntropyBackward(const Args&, Pool&);
+void weightedSumForward(const Args&, Pool&);
+void sumOfSquares(const Args&, Pool&);
+void clipScale(const Args&, Pool&);
+void adamwStep(const Args&, Pool&);
+
+// Workspace of the ops that need one.
+Need rmsNormBackwardNeed(const Args&);
+Need linearForwardNeed(const Args&);
+Need linearBackwardInputNeed(const Args&);
+Need linearBackwardWeightNeed(const Args&);
+Need attentionForwardNeed(const Args&);
+Need attentionBackwardNeed(const Args&);
+Need attentionCachedForwardNeed(const Args&);
+Need routerLossForwardNeed(const Args&);
+Need groupedLinearForwardNeed(const Args&);
+Need groupedLinearBackwardInputNeed(const Args&);
+Need groupedLinearBackwardWeightNeed(const Args&);
+Need headCrossEntropyForwardNeed(const Args&);
+Need headCrossEntropyBackwardNeed(const Args&);
+Need sumOfSquaresNeed(const Args&);
+
+// FLOPs of multiply-adds that fill every thread's vector units for a few milliseconds.
+double multiplyAdd(Pool&);
+
+}  // namespace moe::MOE_KERNELS

@@ -1,0 +1,130 @@
+// The router: softmax over all experts, top-k, gates, the two auxiliary losses and their common backward.
+#include "ops.h"
+
+namespace moe::MOE_KERNELS {
+namespace {
+
+constexpr int64_t lossBlock = 256;  // tokens whose terms are summed before the blocks are
+
+// Most probable of the experts not yet in chosen[0, count); the lower one of equals.
+int32_t nextBest(const float* probs, int64_t experts, const int32_t* chosen, int64_t count) {
+  int32_t best = -1;
+  for (int64_t e = 0; e < experts; e++) {
+    if (best >= 0 && !(probs[e] > probs[best])) continue;
+    bool taken = false;
+    for (int64_t j = 0; j < count; j++) taken = taken || chosen[j] == e;
+    if (!taken) best = static_cast<int32_t>(e);
+  }
+  return best;
+}
+
+}  // namespace
+
+// probs (T E), lse (T) from logits (T E).
+void routerSoftmaxForward(const Args& args, Pool& pool) {
+  float *probs = f32(args, 0), *lse = f32(args, 1);
+  const float* logits = f32(args, 2);
+  const int64_t tokens = dim(args, 2, 0), experts = dim(args, 2, 1);
+  parallelRanges(pool, tokens, 4 * experts, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; t++) {
+      float* row = probs + t * experts;
+      const float top = largest(logits + t * experts, experts);
+      const float sum = exponentials(row, logits + t * experts, experts, 1, top);
+      for (int64_t e = 0; e < experts; e++) row[e] /= sum;
+      lse[t] = top + logf(sum);
+    }
+  });
+}
+
+// experts (T K) from probs (T E).
+void routerTopKForward(const Args& args, Pool& pool) {
+  int32_t* chosen = i32(args, 0);
+  const float* probs = f32(args, 1);
+  const int64_t tokens = dim(args, 0, 0), k = dim(args, 0, 1), experts = dim(args, 1, 1);
+  parallelRanges(pool, tokens, k * experts, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; t++) {
+      for (int64_t j = 0; j < k; j++) chosen[t * k + j] = nextBest(probs + t * experts, experts, chosen + t * k, j);
+    }
+  });
+}
+
+// gate (T K) from probs (T E), experts (T K); attribute normalise.
+void routerGateForward(const Args& args, Pool& pool) {
+  float* gate = f32(args, 0);
+  const float* probs = f32(args, 1);
+  const int32_t* chosen = i32(args, 2);
+  const int64_t tokens = dim(args, 0, 0), k = dim(args, 0, 1), experts = dim(args, 1, 1);
+  const bool normalise = args.attrs[0] != 0;
+  parallelRanges(pool, tokens, 4 * k, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; t++) {
+      float sum = 0;
+      for (int64_t j = 0; j < k; j++) sum += gate[t * k + j] = probs[t * experts + chosen[t * k + j]];
+      if (!normalise) continue;
+      for (int64_t j = 0; j < k; j++) gate[t * k + j] /= sum;
+    }
+  });
+}
+
+Need routerLossForwardNeed(const Args& args) {
+  return {2 * divideUp(dim(args, 1, 0), lossBlock) * (dim(args, 1, 1) + 1), 0};
+}
+
+// losses[layer] (of L 2) from probs (T E), lse (T), counts (E); attributes K, layer. Sums in double over blocks of tokens.
+void routerLossForward(const Args& args, Pool& pool) {
+  const float *probs = f32(args, 1), *lse = f32(args, 2);
+  const int32_t* counts = i32(args, 3);
+  const int64_t tokens = dim(args, 1, 0), experts = dim(args, 1, 1), blocks = divideUp(tokens, lossBlock);
+  double* sums = reinterpret_cast<double*>(args.work.shared);  // per block: Σ probs of each expert, Σ lse²
+  parallel(pool, blocks, [&](int64_t block, int) {
+    double* MOE_RESTRICT row = sums + block * (experts + 1);
+    for (int64_t e = 0; e <= experts; e++) row[e] = 0;
+    for (int64_t t = block * lossBlock; t < least(tokens, (block + 1) * lossBlock); t++) {
+      for (int64_t e = 0; e < experts; e++) row[e] += static_cast<double>(probs[t * experts + e]);
+      row[experts] += static_cast<double>(lse[t]) * static_cast<double>(lse[t]);
+    }
+  });
+  double balance = 0, z = 0;
+  for (int64_t e = 0; e <= experts; e++) {
+    double sum = 0;
+    for (int64_t block = 0; block < blocks; block++) sum += sums[block * (experts + 1) + e];
+    if (e < experts) balance += counts[e] * sum;
+    else z = sum;
+  }
+  const double assignments = static_cast<double>(tokens) * args.attrs[0];
+  float* out = f32(args, 0) + 2 * static_cast<int64_t>(args.attrs[1]);
+  out[0] = static_cast<float>(static_cast<double>(experts) * balance / (assignments * static_cast<double>(tokens)));
+  out[1] = static_cast<float>(z / static_cast<double>(tokens));
+}
+
+// dLogits (T E) from dGate (T K), probs (T E), lse (T), experts (T K), gate (T K), counts (E);
+// attributes normalise, loadBalanceScale, routerZScale. dLogits holds ∂/∂probs first, then the softmax's backward.
+void routerBackward(const Args& args, Pool& pool) {
+  float* dLogits = f32(args, 0);
+  const float *dGate = f32(args, 1), *probs = f32(args, 2), *lse = f32(args, 3), *gate = f32(args, 5);
+  const int32_t *chosen = i32(args, 4), *counts = i32(args, 6);
+  const int64_t tokens = dim(args, 2, 0), experts = dim(args, 2, 1), k = dim(args, 1, 1);
+  const bool normalise = args.attrs[0] != 0;
+  const double tokenCount = static_cast<double>(tokens);
+  const float perCount = static_cast<float>(args.attrs[1] * static_cast<double>(experts) / (tokenCount * tokenCount * static_cast<double>(k)));
+  const float perLse = static_cast<float>(args.attrs[2] * 2 / tokenCount);
+  parallelRanges(pool, tokens, 4 * experts, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; t++) {
+      float* MOE_RESTRICT row = dLogits + t * experts;
+      const float* MOE_RESTRICT p = probs + t * experts;
+      for (int64_t e = 0; e < experts; e++) row[e] = perCount * static_cast<float>(counts[e]);
+      float mean = 0, sum = 1;
+      if (normalise) {
+        sum = 0;
+        for (int64_t j = 0; j < k; j++) {
+          mean += dGate[t * k + j] * gate[t * k + j];
+          sum += p[chosen[t * k + j]];
+        }
+      }
+      for (int64_t j = 0; j < k; j++) row[chosen[t * k + j]] += (dGate[t * k + j] - mean) / sum;
+      const float along = dot(row, p, experts) - perLse * lse[t];
+      for (int64_t e = 0; e < experts; e++) row[e] = p[e] * (row[e] - along);
+    }
+  });
+}
+
+}  // namespace moe::MOE_KERNELS

@@ -1,0 +1,94 @@
+/**
+ * Finds and loads the native addon, and says in types what it offers (native/cpu/addon.cpp). The addon is built by
+ * `node-gyp rebuild --directory native`; in a packaged application it lies unpacked beside the archive. A missing or
+ * unloadable addon is an AppError with a hint; wrong arguments are the addon's own TypeErrors.
+ */
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { AppError } from '#core/shared/errors.ts'
+
+/** Kernel sets, best first. `portable` exists everywhere; the others where the processor has the instructions. */
+export type InstructionSet = 'avx512' | 'avx2' | 'portable'
+
+/** Zero-filled memory outside the JavaScript heap. Throws while a run of its context is in flight. */
+export type NativeMemory = {
+  readonly byteLength: number
+  /** Copies `data` in at `byteOffset`. */
+  write(byteOffset: number, data: ArrayBufferView): void
+  /** Fills `data` from `byteOffset`. */
+  read(byteOffset: number, data: ArrayBufferView): void
+  /** Other zero-filled memory in its place; plans bound to it stay valid if it still holds their tensors. */
+  resize(bytes: number): void
+  /** Gives the memory back now; plans bound to it reject from then on. */
+  free(): void
+}
+
+/** An op of a plan: tensors in record order (null = optional, left out), each at a place in memory. */
+export type NativeRecord = {
+  op: string
+  tensors: ({ memory: NativeMemory; byteOffset: number; shape: readonly number[] } | null)[]
+  attrs: readonly number[]
+}
+
+export type NativePlan = {
+  /** Runs all ops on a worker thread. Rejects on an index out of range; throws if a run of the context is in flight. */
+  run(): Promise<number>
+}
+
+/** Threads, one kernel set and a workspace. */
+export type NativeContext = {
+  readonly isa: InstructionSet
+  readonly threads: number
+  allocate(bytes: number): NativeMemory
+  prepare(records: readonly NativeRecord[]): NativePlan
+  /** Multiply-add peak of all threads, FLOP/s. */
+  measurePeak(): Promise<number>
+  /** Nanoseconds spent in each op since the context was made; ops never run are left out. */
+  profile(): Record<string, number>
+  /** Lets go of the threads; they end with the last plan or memory of the context. */
+  close(): void
+}
+
+export type NativeModule = {
+  /** The kernel sets that this processor can run, best first. */
+  instructionSets(): InstructionSet[]
+  createContext(options: { threads?: number | undefined; isa?: string | undefined }): NativeContext
+}
+
+const builtFile = join('native', 'build', 'Release', 'moe.node')
+
+/** Places to look: unpacked beside a packaged application, then upwards from this file (or the bundle it is in). */
+function candidates(): string[] {
+  const resources = (process as { resourcesPath?: string }).resourcesPath
+  const list = resources === undefined ? [] : [join(resources, 'app.asar.unpacked', builtFile)]
+  for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
+    list.push(join(folder, builtFile))
+    if (folder === dirname(folder)) return list
+  }
+}
+
+let loaded: NativeModule | undefined
+
+/** The addon. Throws AppError `native.missing` when it is not built, `native.broken` when it cannot be loaded. */
+export function loadNative(): NativeModule {
+  if (loaded !== undefined) return loaded
+  const file = candidates().find((candidate) => existsSync(candidate))
+  if (file === undefined) {
+    throw new AppError('native.missing', `The CPU kernels are not built: no ${builtFile}`, {
+      params: { file: builtFile },
+      hint: 'Run "npm start" or "npm test" once: both build them. A C++ compiler, make and Python are needed.',
+    })
+  }
+  try {
+    loaded = createRequire(import.meta.url)(file) as NativeModule
+  } catch (cause) {
+    throw new AppError('native.broken', `The CPU kernels cannot be loaded: ${file}: ${cause instanceof Error ? cause.message : String(cause)}`, {
+      params: { file },
+      hint: 'Remove native/build and run "npm start": it builds them again for this machine.',
+      cause,
+    })
+  }
+  return loaded
+}
