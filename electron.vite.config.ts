@@ -1,11 +1,10 @@
 /**
- * Builds the app into out/: the shell, the core and the runner for Node (`main`), the preload script, and the page. The
- * served workbench uses the same page; the core and the runner then run from their sources.
+ * Builds the app into out/: the shell, the core and the runner for Node (`main`), the preload script, and the page, whose
+ * own part is renderer/vite.config.ts. The served workbench uses the same page; core and runner then run from source.
  */
 import { resolve } from 'node:path'
-import ui from '@nuxt/ui/vite'
-import vue from '@vitejs/plugin-vue'
 import { defineConfig } from 'electron-vite'
+import page from './renderer/vite.config.ts'
 
 const at = (path: string): string => resolve(import.meta.dirname, path)
 
@@ -24,9 +23,5 @@ export default defineConfig({
       rolldownOptions: { input: { preload: at('electron/preload.ts') }, output: { format: 'cjs', entryFileNames: '[name].cjs' } },
     },
   },
-  renderer: {
-    root: at('renderer'),
-    plugins: [vue(), ui({ icon: { clientBundle: { scan: true } } })],
-    build: { outDir: at('out/renderer'), emptyOutDir: true, rolldownOptions: { input: at('renderer/index.html') } },
-  },
+  renderer: page,
 })

@@ -52,7 +52,7 @@ export default tseslint.config(
     },
   },
   { files: ['core/shared/**/*.ts', 'core/model/**/*.ts'], rules: restrict(electron, node) },
-  { files: ['renderer/**/*.{ts,vue}'], rules: restrict(electron, node, core) },
+  { files: ['renderer/**/*.{ts,vue}'], ignores: ['renderer/vite.config.ts'], rules: restrict(electron, node, core) },
   { files: ['electron/**/*.ts', 'tests/electron/**/*.ts', 'electron.vite.config.ts'], rules: restrict() },
   { files: ['resources/scripts/*.mjs'], rules: { 'no-console': 'off' } },
   // What talks to a person at a terminal.
@@ -79,5 +79,5 @@ export default tseslint.config(
       'vue/no-v-html': 'error',
     },
   },
-  { files: ['*.config.{ts,js}', '**/*.d.ts'], rules: { 'no-restricted-syntax': 'off' } },
+  { files: ['**/*.config.{ts,js}', '**/*.d.ts'], rules: { 'no-restricted-syntax': 'off' } },
 )

@@ -7,6 +7,9 @@ import { root } from './process.mjs'
 /**
  * Counts a report of vitest's JSON reporter: `{passed, failed, skipped}`, `skipped` with the file and name of each. A file
  * that fails to load, and an error outside any test (only `exitCode` tells), count as one failure each.
+ * @param {{testResults: any[]}} report
+ * @param {number} exitCode
+ * @returns {{passed: number, failed: number, skipped: {file: string, fullName: string}[]}}
  */
 export function countReport(report, exitCode) {
   const files = report.testResults
