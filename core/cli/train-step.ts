@@ -1,0 +1,81 @@
+/**
+ * `moe train-step`: forward, backward and AdamW on a given batch, for parity checks. The batch file is safetensors with
+ * input_ids [B,T] and loss_mask [B,T] (1 = the token counts as a target), as in tests/fixtures/oracle.
+ */
+import { listWeights, huggingFaceParts, type Weights } from '#core/model/parameters.ts'
+import type { Backend } from '#core/backend/backend.ts'
+import type { ModelConfig } from '#core/shared/models.ts'
+import { createTrainer, type MicroBatch } from '#core/train/trainer.ts'
+import { readTokenBatch, readModelFolder, writeNamedWeights, loadWeightsInto } from '#core/train/weights.ts'
+import { numberOption, requiredOption, UsageError, type Command } from './command.ts'
+import { deviceHelp, deviceOptions, modelFolder, openBackend } from './model.ts'
+
+type Step = { crossEntropy: number; loadBalance: number; routerZ: number; total: number; gradNorm: number }
+type Result = { steps: Step[] }
+
+function betasOption(text: string | boolean | undefined): [number, number] {
+  const parts = String(text ?? '0.9,0.95').split(',').map(Number)
+  if (parts.length !== 2 || parts.some((beta) => !(beta >= 0 && beta < 1))) throw new UsageError('--betas: expected two numbers below 1, as 0.9,0.95')
+  return [parts[0]!, parts[1]!]
+}
+
+/** Next-token targets of [B,T] ids: target of t is t+1 where the mask of t+1 is 1; each counts 1/(number of targets). */
+export function maskedBatch(ids: Int32Array, mask: Int32Array, sequence: number): MicroBatch {
+  const targets = new Int32Array(ids.length).fill(-1)
+  for (let t = 0; t + 1 < ids.length; t++) if ((t + 1) % sequence !== 0 && mask[t + 1] === 1) targets[t] = ids[t + 1]!
+  const count = targets.reduce((sum, target) => sum + Number(target >= 0), 0)
+  return { ids, targets, lossWeights: Float32Array.from(targets, (target) => (target >= 0 ? 1 / count : 0)) }
+}
+
+async function writeFloat32(backend: Backend, config: ModelConfig, weights: Weights, path: string): Promise<void> {
+  const data = new Map(await Promise.all(listWeights(weights).map(async (tensor) => [tensor, Float32Array.from(await backend.read(tensor))] as const)))
+  await writeNamedWeights(path, huggingFaceParts(config, weights), data)
+}
+
+export const trainStep: Command = {
+  name: 'train-step',
+  summary: 'forward, backward and AdamW on a given batch',
+  usage: '--model M --batch F [--grads OUT] [--weights OUT]',
+  options: {
+    model: { type: 'string' }, batch: { type: 'string' }, lr: { type: 'string' }, betas: { type: 'string' }, eps: { type: 'string' }, 'weight-decay': { type: 'string' },
+    clip: { type: 'string' }, alpha: { type: 'string' }, beta: { type: 'string' }, steps: { type: 'string' }, grads: { type: 'string' }, weights: { type: 'string' }, ...deviceOptions,
+  },
+  help: {
+    model: 'checkpoint id or Hugging Face folder', batch: 'safetensors with input_ids and loss_mask', lr: 'learning rate (default 0.001)', betas: 'default 0.9,0.95', eps: 'default 1e-8',
+    'weight-decay': 'default 0.1', clip: 'global gradient norm, 0 = off (default 1)', alpha: 'load-balancing weight (default 0.01)', beta: 'router z weight (default 0.001)',
+    steps: 'default 1', grads: 'writes the gradient of the first step', weights: 'writes the weights after the last step', ...deviceHelp,
+  },
+  async run({ values }, context): Promise<Result> {
+    const folder = modelFolder(values, context)
+    const { ids, mask, sequence, sequences } = await readTokenBatch(requiredOption(values, 'batch'))
+    const optimizer = {
+      betas: betasOption(values.betas),
+      eps: numberOption(values, 'eps', 1e-8, { min: 0 }),
+      weightDecay: numberOption(values, 'weight-decay', 0.1, { min: 0 }),
+      clip: numberOption(values, 'clip', 1, { min: 0 }),
+    }
+    const steps = numberOption(values, 'steps', 1, { min: 1, integer: true })
+    const learningRate = numberOption(values, 'lr', 1e-3, { min: 0 })
+    const backend = openBackend(values)
+    const { config } = readModelFolder(folder)
+    const trainer = await createTrainer(backend, {
+      model: config, sequenceLength: sequence, sequencesPerMicroBatch: sequences, microBatchesPerStep: 1, optimizer,
+      loadBalanceWeight: numberOption(values, 'alpha', 0.01, { min: 0 }), routerZWeight: numberOption(values, 'beta', 0.001, { min: 0 }),
+    })
+    await loadWeightsInto(backend, folder, config, trainer.weights)
+    const batch = maskedBatch(ids, mask, sequence)
+    const result: Result = { steps: [] }
+    for (let step = 1; step <= steps; step++) {
+      const { crossEntropy, loadBalance, routerZ, total } = await trainer.accumulate([batch])
+      if (step === 1 && typeof values.grads === 'string') await writeFloat32(backend, config, trainer.gradients, values.grads)
+      const gradNorm = await trainer.update(learningRate, step)
+      result.steps.push({ crossEntropy, loadBalance, routerZ, total, gradNorm })
+      context.progress(`step ${step} of ${steps}`)
+    }
+    if (typeof values.weights === 'string') await writeFloat32(backend, config, trainer.weights, values.weights)
+    await backend.close()
+    return result
+  },
+  words: ({ steps }: Result) =>
+    steps.map((s, i) => `step ${i + 1}: cross-entropy ${s.crossEntropy.toFixed(6)}, load balance ${s.loadBalance.toFixed(6)}, router z ${s.routerZ.toFixed(6)}, total ${s.total.toFixed(6)}, gradient norm ${s.gradNorm.toFixed(6)}`).join('\n'),
+}

@@ -1,0 +1,82 @@
+/**
+ * Writing so that a reader sees the old content or the new, never half: temp name, fsync, rename, fsync of the folder.
+ * Temp names start with `.tmp-`, so that what a crash left behind can be told and removed.
+ */
+import { createHash, randomBytes } from 'node:crypto'
+import { closeSync, createReadStream, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync, writeSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { AppError } from '#core/shared/errors.ts'
+
+export const temporaryPrefix = '.tmp-'
+
+function temporaryPath(folder: string): string {
+  return join(folder, `${temporaryPrefix}${randomBytes(6).toString('hex')}`)
+}
+
+/** Wraps what the file system refused: a full disk and missing permissions are the user's to solve, and say so. */
+function asAppError(error: unknown, path: string): unknown {
+  const code = (error as NodeJS.ErrnoException).code
+  if (code === 'ENOSPC') return new AppError('disk.full', `the disk is full: ${path} was not written`, { params: { file: path }, hint: 'Free some space and try again; nothing that was there is lost.', cause: error })
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
+    return new AppError('disk.denied', `${path} may not be written`, { params: { file: path }, hint: 'Check the permissions of its folder.', cause: error })
+  }
+  return error
+}
+
+/** Flushes a file's or folder's content to the disk (folders cannot be flushed on Windows, which needs no such thing). */
+export function syncPath(path: string): void {
+  if (process.platform === 'win32' && statSync(path).isDirectory()) return
+  const file = openSync(path, 'r')
+  try {
+    fsyncSync(file)
+  } finally {
+    closeSync(file)
+  }
+}
+
+/** Writes `chunks` one after another as the new content of `path`. On any failure `path` is as it was. */
+export function writeFileAtomic(path: string, chunks: Iterable<Uint8Array | string>): void {
+  const temporary = temporaryPath(dirname(path))
+  let file: number | null = null
+  try {
+    file = openSync(temporary, 'wx')
+    for (const chunk of chunks) {
+      const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk
+      let written = 0
+      while (written < bytes.length) written += writeSync(file, bytes, written)
+    }
+    fsyncSync(file)
+    closeSync(file)
+    file = null
+    renameSync(temporary, path)
+    syncPath(dirname(path))
+  } catch (error) {
+    if (file !== null) closeSync(file)
+    rmSync(temporary, { force: true })
+    throw asAppError(error, path)
+  }
+}
+
+/** Fills a temporary folder through `fill` and renames it to `path`, which must not exist. On any failure nothing is left. */
+export async function writeFolderAtomic<R>(path: string, fill: (folder: string) => Promise<R>): Promise<R> {
+  const temporary = temporaryPath(dirname(path))
+  try {
+    mkdirSync(temporary, { recursive: true })
+    const result = await fill(temporary)
+    for (const name of readdirSync(temporary)) syncPath(join(temporary, name))
+    syncPath(temporary)
+    renameSync(temporary, path)
+    syncPath(dirname(path))
+    return result
+  } catch (error) {
+    rmSync(temporary, { recursive: true, force: true })
+    throw asAppError(error, path)
+  }
+}
+
+/** Hexadecimal sha256 of a file's content, read back from the disk. */
+export async function sha256File(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer)
+  return hash.digest('hex')
+}
