@@ -47,7 +47,7 @@ export type NativeContext = {
   measurePeak(): Promise<number>
   /** Nanoseconds spent in each op since the context was made; ops never run are left out. */
   profile(): Record<string, number>
-  /** Lets go of the threads; they end with the last plan or memory of the context. */
+  /** Ends the threads and frees the workspace; the context's plans throw from then on, its memory stays until it is freed. */
   close(): void
 }
 

@@ -46,6 +46,10 @@ Napi::Object objectOf(const Napi::Value& value, const std::string& what) {
   return value.As<Napi::Object>();
 }
 
+void requireOpen(Napi::Env env, const Engine& engine, const char* what) {
+  if (engine.isClosed()) throw Napi::Error::New(env, std::string(what) + ": the context is closed");
+}
+
 void requireIdle(Napi::Env env, const Engine& engine, const char* what) {
   if (engine.busy.load()) throw Napi::Error::New(env, std::string(what) + ": a run is in flight");
 }
@@ -59,9 +63,10 @@ class Job : public Napi::AsyncWorker {
  public:
   using Work = std::function<std::string(double& result)>;
 
-  static Napi::Value start(Napi::Env env, std::shared_ptr<Engine> engine, Work work) {
+  static Napi::Value start(Napi::Env env, std::shared_ptr<Engine> engine, const char* what, Work work) {
+    requireOpen(env, *engine, what);
     bool idle = false;
-    if (!engine->busy.compare_exchange_strong(idle, true)) throw Napi::Error::New(env, "run: a run is in flight");
+    if (!engine->busy.compare_exchange_strong(idle, true)) throw Napi::Error::New(env, std::string(what) + ": a run is in flight");
     Job* job = new Job(env, std::move(engine), std::move(work));
     const Napi::Promise promise = job->deferred_.Promise();
     job->Queue();
@@ -183,7 +188,7 @@ class PlanObject : public Napi::ObjectWrap<PlanObject> {
 
  private:
   Napi::Value run(const Napi::CallbackInfo& info) {
-    return Job::start(info.Env(), engine_, [engine = engine_, plan = plan_](double&) { return engine->run(*plan); });
+    return Job::start(info.Env(), engine_, "run", [engine = engine_, plan = plan_](double&) { return engine->run(*plan); });
   }
 
   std::shared_ptr<Engine> engine_;
@@ -206,16 +211,16 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
   void open(std::shared_ptr<Engine> engine) { engine_ = std::move(engine); }
 
  private:
-  Engine& engine(Napi::Env env) {
-    if (!engine_) throw Napi::Error::New(env, "this context is closed");
+  Engine& open(Napi::Env env, const char* what) {
+    requireOpen(env, *engine_, what);
     return *engine_;
   }
 
-  Napi::Value isa(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), engine(info.Env()).kernels().isa); }
-  Napi::Value threads(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), engine(info.Env()).threads()); }
+  Napi::Value isa(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), engine_->kernels().isa); }
+  Napi::Value threads(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), open(info.Env(), "threads").threads()); }
 
   Napi::Value allocate(const Napi::CallbackInfo& info) {
-    engine(info.Env());
+    open(info.Env(), "allocate");
     const int64_t bytes = integerOf(info[0], "allocate: bytes", 0, maxBytes);
     const Napi::Object memory = info.Env().GetInstanceData<Classes>()->memory.New({});
     MemoryObject::Unwrap(memory)->open(info.Env(), engine_, bytes);
@@ -268,7 +273,7 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
   }
 
   Napi::Value prepare(const Napi::CallbackInfo& info) {
-    requireIdle(info.Env(), engine(info.Env()), "prepare");
+    requireIdle(info.Env(), open(info.Env(), "prepare"), "prepare");
     const Napi::Array records = arrayOf(info[0], "prepare: records");
     auto plan = std::make_shared<Plan>();
     for (uint32_t i = 0; i < records.Length(); i++) {
@@ -283,15 +288,14 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
   }
 
   Napi::Value measurePeak(const Napi::CallbackInfo& info) {
-    engine(info.Env());
-    return Job::start(info.Env(), engine_, [engine = engine_](double& result) {
+    return Job::start(info.Env(), engine_, "measurePeak", [engine = engine_](double& result) {
       result = engine->measurePeak();
       return std::string();
     });
   }
 
   Napi::Value profile(const Napi::CallbackInfo& info) {
-    const Engine& engine = this->engine(info.Env());
+    const Engine& engine = open(info.Env(), "profile");
     requireIdle(info.Env(), engine, "profile");
     Napi::Object times = Napi::Object::New(info.Env());
     for (int i = 0; i < engine.kernels().opCount; i++) {
@@ -302,8 +306,8 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
   }
 
   void close(const Napi::CallbackInfo& info) {
-    requireIdle(info.Env(), engine(info.Env()), "close");
-    engine_.reset();
+    requireIdle(info.Env(), *engine_, "close");
+    engine_->close();
   }
 
   std::shared_ptr<Engine> engine_;

@@ -30,7 +30,12 @@ std::string describe(const Op& op, const Pool::Failure& failure) {
 
 }  // namespace
 
-Engine::Engine(const KernelSet& kernels, int threads) : kernels_(kernels), pool_(threads), nanoseconds_(kernels.opCount, 0) {}
+Engine::Engine(const KernelSet& kernels, int threads) : kernels_(kernels), pool_(new Pool(threads)), nanoseconds_(kernels.opCount, 0) {}
+
+void Engine::close() {
+  pool_.reset();
+  workspace_.free();
+}
 
 const Op* Engine::findOp(const std::string& name) const {
   const Op* end = kernels_.ops + kernels_.opCount;
@@ -60,10 +65,10 @@ std::string Engine::run(Plan& plan) {
   if (!resolve(plan)) return "a tensor of this plan has been freed";
   for (const Plan::Step& step : plan.steps) {
     const auto start = Clock::now();
-    step.op->run(argsOf(plan, step), pool_);
+    step.op->run(argsOf(plan, step), *pool_);
     const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start);
     nanoseconds_[static_cast<size_t>(step.op - kernels_.ops)] += static_cast<uint64_t>(elapsed.count());
-    const Pool::Failure failure = pool_.takeFailure();
+    const Pool::Failure failure = pool_->takeFailure();
     if (failure.what != nullptr) return describe(*step.op, failure);
   }
   return "";
@@ -74,7 +79,7 @@ double Engine::measurePeak() {
   const auto end = Clock::now() + std::chrono::milliseconds(200);
   while (Clock::now() < end) {
     const auto start = Clock::now();
-    const double flops = kernels_.multiplyAdd(pool_);
+    const double flops = kernels_.multiplyAdd(*pool_);
     best = std::max(best, flops / std::chrono::duration<double>(Clock::now() - start).count());
   }
   return best;

@@ -37,8 +37,12 @@ class Engine {
  public:
   Engine(const KernelSet& kernels, int threads);
 
+  // Ends the threads and frees the workspace. Only isClosed() may be asked afterwards.
+  void close();
+  bool isClosed() const { return !pool_; }
+
   const KernelSet& kernels() const { return kernels_; }
-  int threads() const { return pool_.threads(); }
+  int threads() const { return pool_->threads(); }
   // null when there is no such op.
   const Op* findOp(const std::string& name) const;
 
@@ -58,7 +62,7 @@ class Engine {
   Args argsOf(const Plan& plan, const Plan::Step& step) const;
 
   const KernelSet& kernels_;
-  Pool pool_;
+  std::unique_ptr<Pool> pool_;
   Arena workspace_{0};
   Need need_{0, 0};
   std::vector<uint64_t> nanoseconds_;

@@ -104,22 +104,35 @@ inline void storePart(float* to, Vec x, int64_t count) {
   for (int64_t i = 0; i < count; i++) to[i] = lane[i];
 }
 
-// Sum of the lanes, in a fixed order.
+// Sum of width numbers as a tree: halves onto each other, so the order is fixed and every level is one vector operation.
+template <int width>
+inline float sumOf(const float* x) {
+  if constexpr (width == 1) return x[0];
+  float half[width > 1 ? width / 2 : 1];
+  MOE_UNROLL
+  for (int i = 0; i < width / 2; i++) half[i] = x[i] + x[i + width / 2];
+  return sumOf<(width > 1 ? width / 2 : 1)>(half);
+}
+
+template <int width>
+inline float largestOf(const float* x) {
+  if constexpr (width == 1) return x[0];
+  float half[width > 1 ? width / 2 : 1];
+  MOE_UNROLL
+  for (int i = 0; i < width / 2; i++) half[i] = x[i] > x[i + width / 2] ? x[i] : x[i + width / 2];
+  return largestOf<(width > 1 ? width / 2 : 1)>(half);
+}
+
 inline float sumOfLanes(Vec x) {
   float lane[MOE_LANES];
   store(lane, x);
-  for (int64_t width = lanes / 2; width > 0; width /= 2) {
-    for (int64_t i = 0; i < width; i++) lane[i] += lane[i + width];
-  }
-  return lane[0];
+  return sumOf<MOE_LANES>(lane);
 }
 
 inline float largestLane(Vec x) {
   float lane[MOE_LANES];
   store(lane, x);
-  float largest = lane[0];
-  for (int64_t i = 1; i < lanes; i++) largest = lane[i] > largest ? lane[i] : largest;
-  return largest;
+  return largestOf<MOE_LANES>(lane);
 }
 
 }  // namespace moe::MOE_KERNELS
