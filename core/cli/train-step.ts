@@ -2,11 +2,8 @@
  * `moe train-step`: forward, backward and AdamW on a given batch, for parity checks. The batch file is safetensors with
  * input_ids [B,T] and loss_mask [B,T] (1 = the token counts as a target), as in tests/fixtures/oracle.
  */
-import { listWeights, huggingFaceParts, type Weights } from '#core/model/parameters.ts'
-import type { Backend } from '#core/backend/backend.ts'
-import type { ModelConfig } from '#core/shared/models.ts'
 import { createTrainer, type MicroBatch } from '#core/train/trainer.ts'
-import { readTokenBatch, readModelFolder, writeNamedWeights, loadWeightsInto } from '#core/train/weights.ts'
+import { loadWeightsInto, readModelFolder, readTokenBatch, writeWeights } from '#core/train/weights.ts'
 import { numberOption, requiredOption, UsageError, type Command } from './command.ts'
 import { deviceHelp, deviceOptions, modelFolder, openBackend } from './model.ts'
 
@@ -27,11 +24,6 @@ export function maskedBatch(ids: Int32Array, mask: Int32Array, sequence: number)
   return { ids, targets, lossWeights: Float32Array.from(targets, (target) => (target >= 0 ? 1 / count : 0)) }
 }
 
-async function writeFloat32(backend: Backend, config: ModelConfig, weights: Weights, path: string): Promise<void> {
-  const data = new Map(await Promise.all(listWeights(weights).map(async (tensor) => [tensor, Float32Array.from(await backend.read(tensor))] as const)))
-  await writeNamedWeights(path, huggingFaceParts(config, weights), data)
-}
-
 export const trainStep: Command = {
   name: 'train-step',
   summary: 'forward, backward and AdamW on a given batch',
@@ -47,7 +39,7 @@ export const trainStep: Command = {
   },
   async run({ values }, context): Promise<Result> {
     const folder = modelFolder(values, context)
-    const { ids, mask, sequence, sequences } = await readTokenBatch(requiredOption(values, 'batch'))
+    const { ids, mask, sequence, sequences } = readTokenBatch(requiredOption(values, 'batch'))
     const optimizer = {
       betas: betasOption(values.betas),
       eps: numberOption(values, 'eps', 1e-8, { min: 0 }),
@@ -67,12 +59,12 @@ export const trainStep: Command = {
     const result: Result = { steps: [] }
     for (let step = 1; step <= steps; step++) {
       const { crossEntropy, loadBalance, routerZ, total } = await trainer.accumulate([batch])
-      if (step === 1 && typeof values.grads === 'string') await writeFloat32(backend, config, trainer.gradients, values.grads)
+      if (step === 1 && typeof values.grads === 'string') await writeWeights(backend, config, trainer.gradients, values.grads)
       const gradNorm = await trainer.update(learningRate, step)
       result.steps.push({ crossEntropy, loadBalance, routerZ, total, gradNorm })
       context.progress(`step ${step} of ${steps}`)
     }
-    if (typeof values.weights === 'string') await writeFloat32(backend, config, trainer.weights, values.weights)
+    if (typeof values.weights === 'string') await writeWeights(backend, config, trainer.weights, values.weights)
     await backend.close()
     return result
   },

@@ -34,22 +34,32 @@ export function syncPath(path: string): void {
   }
 }
 
-/** Writes `chunks` one after another as the new content of `path`. On any failure `path` is as it was. */
-export function writeFileAtomic(path: string, chunks: Iterable<Uint8Array | string>): void {
+export type WrittenFile = { sizeBytes: number; sha256: string }
+
+/**
+ * Writes `chunks` one after another as the new content of `path`; gives the size and hash of what was handed over, which a
+ * reader can hold the disk against (sha256File). On any failure `path` is as it was.
+ */
+export async function writeFileAtomic(path: string, chunks: Iterable<Uint8Array | string> | AsyncIterable<Uint8Array | string>): Promise<WrittenFile> {
   const temporary = temporaryPath(dirname(path))
+  const hash = createHash('sha256')
+  let sizeBytes = 0
   let file: number | null = null
   try {
     file = openSync(temporary, 'wx')
-    for (const chunk of chunks) {
+    for await (const chunk of chunks) {
       const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk
+      hash.update(bytes)
       let written = 0
       while (written < bytes.length) written += writeSync(file, bytes, written)
+      sizeBytes += written
     }
     fsyncSync(file)
     closeSync(file)
     file = null
     renameSync(temporary, path)
     syncPath(dirname(path))
+    return { sizeBytes, sha256: hash.digest('hex') }
   } catch (error) {
     if (file !== null) closeSync(file)
     rmSync(temporary, { force: true })

@@ -4,7 +4,7 @@
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { AppError } from '#core/shared/errors.ts'
-import { writeFileAtomic } from './atomic.ts'
+import { writeFileAtomic, type WrittenFile } from './atomic.ts'
 
 const elementBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const
 export type SafetensorsDtype = keyof typeof elementBytes
@@ -155,10 +155,10 @@ function decodeInts(path: string, name: string, dtype: SafetensorsDtype, bytes: 
 }
 
 /** A tensor to write: its shape is known before its numbers are. */
-export type TensorToWrite = { name: string; shape: readonly number[]; data: () => Float32Array }
+export type TensorToWrite = { name: string; shape: readonly number[]; data: () => Float32Array | Promise<Float32Array> }
 
 /** Writes float32 tensors atomically, one in memory at a time. */
-export function writeSafetensors(path: string, tensors: readonly TensorToWrite[], metadata: Record<string, string> = {}): void {
+export function writeSafetensors(path: string, tensors: readonly TensorToWrite[], metadata: Record<string, string> = {}): Promise<WrittenFile> {
   const header: Record<string, unknown> = Object.keys(metadata).length > 0 ? { __metadata__: metadata } : {}
   let offset = 0
   for (const { name, shape } of tensors) {
@@ -170,15 +170,15 @@ export function writeSafetensors(path: string, tensors: readonly TensorToWrite[]
   const padded = json.padEnd(Math.ceil(Buffer.byteLength(json) / 8) * 8 - (Buffer.byteLength(json) - json.length))
   const length = Buffer.alloc(8)
   length.writeBigUInt64LE(BigInt(Buffer.byteLength(padded)))
-  const chunks = function* (): Generator<Uint8Array | string> {
+  const chunks = async function* (): AsyncGenerator<Uint8Array | string> {
     yield length
     yield padded
     for (const { name, shape, data } of tensors) {
-      const values = data()
+      const values = await data()
       const expected = shape.reduce((a, b) => a * b, 1)
       if (values.length !== expected) throw new Error(`writeSafetensors: ${name} has ${values.length} elements, its shape needs ${expected}`)
       yield new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
     }
   }
-  writeFileAtomic(path, chunks())
+  return writeFileAtomic(path, chunks())
 }

@@ -1,0 +1,131 @@
+/**
+ * Weights between a backend and files: Hugging Face OLMoE folders (config.json + *.safetensors with per-expert names, sharded or
+ * not) in, float32 safetensors with the same names out. One tensor is in JavaScript's memory at a time.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { elementCount, type Backend, type Tensor } from '#core/backend/backend.ts'
+import type { WrittenFile } from '#core/formats/atomic.ts'
+import { openSafetensors, writeSafetensors, type SafetensorsFile, type TensorToWrite } from '#core/formats/safetensors.ts'
+import { declareWeights, huggingFaceParts, listWeights, type Weights } from '#core/model/parameters.ts'
+import { AppError } from '#core/shared/errors.ts'
+import { modelConfigSchema, type ModelConfig } from '#core/shared/models.ts'
+
+/** Configuration and weight files of a model folder. Throws AppError `model.invalid` naming file and field. */
+export function readModelFolder(folder: string): { config: ModelConfig; files: string[] } {
+  const path = join(folder, 'config.json')
+  const invalid = (field: string, what: string): AppError =>
+    new AppError('model.invalid', `${path}: ${field}: ${what}`, { params: { file: path, field }, hint: 'Only OLMoE-family models can be opened: config.json and *.safetensors as Hugging Face writes them.' })
+  let json: unknown
+  try {
+    json = JSON.parse(readFileSync(path, 'utf8'))
+  } catch (error) {
+    throw invalid('(file)', error instanceof SyntaxError ? 'is not JSON' : 'cannot be read')
+  }
+  const type = (json as { model_type?: unknown } | null)?.model_type
+  if (type !== undefined && type !== 'olmoe') throw invalid('model_type', `is ${JSON.stringify(type)}, expected "olmoe"`)
+  const parsed = modelConfigSchema.safeParse(json)
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]!
+    throw invalid(issue.path.join('.'), issue.message)
+  }
+  const files = readdirSync(folder).filter((name) => /^model.*\.safetensors$/.test(name)).sort()
+  if (files.length === 0) throw invalid('(folder)', 'has no model*.safetensors')
+  return { config: parsed.data, files: files.map((name) => join(folder, name)) }
+}
+
+/** Finds every tensor of a model in its open files; a missing or misshapen one is named. */
+function findTensor(files: readonly SafetensorsFile[], folder: string, name: string, shape: readonly number[]): SafetensorsFile {
+  const file = files.find(({ entries }) => entries.has(name))
+  if (!file) throw new AppError('model.missingTensor', `${folder}: tensor ${name} is in none of ${files.length} files`, { params: { folder, tensor: name }, hint: 'The checkpoint is incomplete or config.json belongs to another model.' })
+  const found = file.entries.get(name)!.shape
+  if (found.join() === shape.join()) return file
+  throw new AppError('model.wrongShape', `${file.path}: tensor ${name} is [${found.join(', ')}], expected [${shape.join(', ')}]`, {
+    params: { file: file.path, tensor: name, found: found.join('×'), expected: shape.join('×') },
+    hint: 'config.json belongs to another model.',
+  })
+}
+
+async function loadParts(backend: Backend, folder: string, paths: readonly string[], config: ModelConfig, weights: Weights): Promise<void> {
+  const files: SafetensorsFile[] = []
+  try {
+    for (const path of paths) files.push(openSafetensors(path))
+    for (const { tensor, parts } of huggingFaceParts(config, weights)) {
+      for (const { name, shape, elementOffset } of parts) {
+        await backend.write(tensor, findTensor(files, folder, name, shape).readFloat32(name), elementOffset)
+      }
+    }
+  } finally {
+    files.forEach((file) => file.close())
+  }
+}
+
+/** Reads a model folder's weights into allocated tensors. */
+export function loadWeightsInto(backend: Backend, folder: string, config: ModelConfig, weights: Weights): Promise<void> {
+  return loadParts(backend, folder, readModelFolder(folder).files, config, weights)
+}
+
+/** Allocates and loads a model for inference. */
+export async function loadModel(backend: Backend, folder: string): Promise<{ config: ModelConfig; weights: Weights }> {
+  const { config } = readModelFolder(folder)
+  const weights = declareWeights(config)
+  backend.allocate(listWeights(weights))
+  await loadWeightsInto(backend, folder, config, weights)
+  return { config, weights }
+}
+
+/** The safetensors entries of `weights`, read from the backend as they are written. */
+function tensorsToWrite(backend: Backend, config: ModelConfig, weights: Weights, prefix = ''): TensorToWrite[] {
+  let last: { tensor: Tensor; data: Float32Array } | null = null
+  const read = async (tensor: Tensor): Promise<Float32Array> => {
+    if (last?.tensor !== tensor) last = { tensor, data: Float32Array.from(await backend.read(tensor)) }
+    return last.data
+  }
+  return huggingFaceParts(config, weights).flatMap(({ tensor, parts }) =>
+    parts.map(({ name, shape, elementOffset }) => ({
+      name: prefix + name,
+      shape,
+      data: async () => (await read(tensor)).subarray(elementOffset, elementOffset + elementCount(shape)),
+    })),
+  )
+}
+
+/** Writes weights (or gradients) as float32 safetensors with Hugging Face names. */
+export function writeWeights(backend: Backend, config: ModelConfig, weights: Weights, path: string): Promise<WrittenFile> {
+  return writeSafetensors(path, tensorsToWrite(backend, config, weights), { format: 'pt' })
+}
+
+/** Writes both AdamW moments in one file, as m.<name> and v.<name>. */
+export function writeMoments(backend: Backend, config: ModelConfig, moments: { m: Weights; v: Weights }, path: string): Promise<WrittenFile> {
+  return writeSafetensors(path, [...tensorsToWrite(backend, config, moments.m, 'm.'), ...tensorsToWrite(backend, config, moments.v, 'v.')])
+}
+
+/** Reads what writeMoments wrote. */
+export async function loadMoments(backend: Backend, config: ModelConfig, moments: { m: Weights; v: Weights }, path: string): Promise<void> {
+  const file = openSafetensors(path)
+  try {
+    for (const key of ['m', 'v'] as const) {
+      for (const { tensor, parts } of huggingFaceParts(config, moments[key])) {
+        for (const { name, elementOffset } of parts) await backend.write(tensor, file.readFloat32(`${key}.${name}`), elementOffset)
+      }
+    }
+  } finally {
+    file.close()
+  }
+}
+
+/** A [B, T] batch from safetensors: input_ids and loss_mask (all ones when absent). */
+export function readTokenBatch(path: string): { ids: Int32Array; mask: Int32Array; sequences: number; sequence: number } {
+  if (!existsSync(path)) throw new AppError('file.unreadable', `${path} does not exist`, { params: { file: path }, hint: 'Check the path.' })
+  const file = openSafetensors(path)
+  try {
+    const shape = file.entries.get('input_ids')?.shape ?? []
+    if (shape.length !== 2) throw new AppError('batch.invalid', `${path}: input_ids is [${shape.join(', ')}], expected [batch, tokens]`, { params: { file: path, tensor: 'input_ids' }, hint: 'Write input_ids (and loss_mask) with two dimensions.' })
+    const ids = file.readInt32('input_ids')
+    const mask = file.entries.has('loss_mask') ? file.readInt32('loss_mask') : new Int32Array(ids.length).fill(1)
+    if (mask.length !== ids.length) throw new AppError('batch.invalid', `${path}: loss_mask has ${mask.length} elements, input_ids ${ids.length}`, { params: { file: path, tensor: 'loss_mask' }, hint: 'Both must have the same shape.' })
+    return { ids, mask, sequences: shape[0]!, sequence: shape[1]! }
+  } finally {
+    file.close()
+  }
+}

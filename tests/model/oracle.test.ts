@@ -1,0 +1,152 @@
+/**
+ * Full parity with PyTorch on the three oracle models, on the referee and the CPU backend: logits, routing, losses, every gradient,
+ * three AdamW steps, greedy tokens. Tolerances are those of a float32 implementation: logits and losses 1e-5 relative, gradients
+ * 1e-4 relative per tensor, weights after three steps 1e-5 absolute, greedy tokens equal.
+ */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { persistent, type Backend } from '#core/backend/backend.ts'
+import { createCpuBackend } from '#core/backend/cpu.ts'
+import { record } from '#core/backend/record.ts'
+import { createReferenceBackend } from '#core/backend/reference.ts'
+import { maskedBatch } from '#core/cli/train-step.ts'
+import { createScorer } from '#core/evaluate/scorer.ts'
+import { openSafetensors } from '#core/formats/safetensors.ts'
+import { createGenerator } from '#core/model/generator.ts'
+import { modelForward } from '#core/model/olmoe.ts'
+import { huggingFaceParts, type Weights } from '#core/model/parameters.ts'
+import { sampleToken } from '#core/model/sampling.ts'
+import type { ModelConfig } from '#core/shared/models.ts'
+import { createRandom } from '#core/shared/random.ts'
+import { createTrainer } from '#core/train/trainer.ts'
+import { loadModel, loadWeightsInto, readModelFolder, readTokenBatch } from '#core/train/weights.ts'
+import { relativeError } from '../ops/run-case.ts'
+
+type Report = {
+  case: { alpha: number; beta: number; lr: number; betas: [number, number]; eps: number; weight_decay: number; clip: number; steps: number }
+  cross_entropy: number
+  load_balance: number
+  router_z: number
+  total: number
+  adamw: { total: number; grad_norm: number }[]
+  greedy: { prompt: number[]; tokens: number[] }
+}
+
+const folderOf = (name: string): string => join(import.meta.dirname, '../fixtures/oracle', name)
+const cases = ['tiny', 'fine_grained', 'dense'].flatMap((name) => [
+  { name, device: 'reference', open: (): Backend => createReferenceBackend() },
+  { name, device: 'cpu', open: (): Backend => createCpuBackend({ threads: 2 }) },
+])
+
+/** Worst of `measure` over every Hugging Face part of `weights` against `file`. */
+async function worstPart(backend: Backend, config: ModelConfig, weights: Weights, file: string, measure: (found: Float64Array, expected: Float32Array) => number): Promise<number> {
+  const oracle = openSafetensors(file)
+  let worst = 0
+  for (const { tensor, parts } of huggingFaceParts(config, weights)) {
+    const data = Float64Array.from(await backend.read(tensor))
+    for (const { name, elementOffset } of parts) {
+      const expected = oracle.readFloat32(name)
+      worst = Math.max(worst, measure(data.subarray(elementOffset, elementOffset + expected.length), expected))
+    }
+  }
+  oracle.close()
+  return worst
+}
+
+const absoluteError = (found: Float64Array, expected: Float32Array): number => expected.reduce((worst, value, i) => Math.max(worst, Math.abs(value - found[i]!)), 0)
+
+describe.each(cases)('$name on $device', ({ name, open }) => {
+  const folder = folderOf(name)
+  const report = JSON.parse(readFileSync(join(folder, 'report.json'), 'utf8')) as Report
+  const { ids, mask, sequences, sequence } = readTokenBatch(join(folder, 'forward.safetensors'))
+
+  test('logits and routing', async () => {
+    const backend = open()
+    const { config: c, weights } = await loadModel(backend, join(folder, 'model'))
+    const T = ids.length
+    const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => i)
+    const taps = {
+      logits: layers.map((i) => persistent(`router.${i}`, [T, c.num_experts])),
+      experts: layers.map((i) => persistent(`experts.${i}`, [T, c.num_experts_per_tok], 'i32')),
+    }
+    const batch = { ids: persistent('ids', [T], 'i32'), positions: persistent('positions', [T], 'i32'), sequence }
+    const logits = persistent('logits', [T, c.vocab_size])
+    backend.allocate([...taps.logits, ...taps.experts, batch.ids, batch.positions, logits])
+    await backend.write(batch.ids, ids)
+    await backend.write(batch.positions, Int32Array.from(ids, (_, t) => t % sequence))
+    const plan = record('logits', (b) => b.linearForward({ y: logits, x: modelForward(b, c, weights, batch, taps).final, weight: weights.head }))
+    await (await backend.prepare(plan)).run()
+    const oracle = openSafetensors(join(folder, 'forward.safetensors'))
+    expect(relativeError(await backend.read(logits), oracle.readFloat32('logits'))).toBeLessThan(1e-5)
+    for (const i of layers) {
+      expect(relativeError(await backend.read(taps.logits[i]!), oracle.readFloat32(`router_logits.${i}`))).toBeLessThan(1e-5)
+      expect([...(await backend.read(taps.experts[i]!))]).toEqual([...oracle.readInt32(`chosen_experts.${i}`)])
+    }
+    oracle.close()
+    await backend.close()
+  })
+
+  test('losses, gradients and three AdamW steps', async () => {
+    const backend = open()
+    const { config } = readModelFolder(join(folder, 'model'))
+    const k = report.case
+    const optimizer = { betas: k.betas, eps: k.eps, weightDecay: k.weight_decay, clip: k.clip }
+    const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: sequences, microBatchesPerStep: 1, loadBalanceWeight: k.alpha, routerZWeight: k.beta, optimizer })
+    await loadWeightsInto(backend, join(folder, 'model'), config, trainer.weights)
+    const batch = maskedBatch(ids, mask, sequence)
+    for (let step = 1; step <= k.steps; step++) {
+      const losses = await trainer.accumulate([batch])
+      if (step === 1) {
+        const found = [losses.crossEntropy, losses.loadBalance, losses.routerZ, losses.total]
+        const expected = [report.cross_entropy, report.load_balance, report.router_z, report.total]
+        found.forEach((value, i) => expect(Math.abs(value / expected[i]! - 1)).toBeLessThan(1e-5))
+        expect(await worstPart(backend, config, trainer.gradients, join(folder, 'grads.safetensors'), relativeError)).toBeLessThan(1e-4)
+      }
+      expect(Math.abs(losses.total / report.adamw[step - 1]!.total - 1)).toBeLessThan(1e-5)
+      const gradNorm = await trainer.update(k.lr, step)
+      expect(Math.abs(gradNorm / report.adamw[step - 1]!.grad_norm - 1)).toBeLessThan(1e-5)
+    }
+    expect(await worstPart(backend, config, trainer.weights, join(folder, 'after_adamw.safetensors'), absoluteError)).toBeLessThan(1e-5)
+    await backend.close()
+  })
+
+  test('two micro-batches give the gradients of the whole', async () => {
+    const backend = open()
+    const { config } = readModelFolder(join(folder, 'model'))
+    const optimizer = { betas: [0.9, 0.95] as [number, number], eps: 1e-8, weightDecay: 0, clip: 0 }
+    const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: 1, microBatchesPerStep: 2, loadBalanceWeight: 0, routerZWeight: report.case.beta, optimizer })
+    await loadWeightsInto(backend, join(folder, 'model'), config, trainer.weights)
+    const whole = maskedBatch(ids, mask, sequence)
+    const micros = [0, 1].map((i) => ({
+      ids: whole.ids.subarray(i * sequence, (i + 1) * sequence),
+      targets: whole.targets.subarray(i * sequence, (i + 1) * sequence),
+      lossWeights: whole.lossWeights.subarray(i * sequence, (i + 1) * sequence),
+    }))
+    const losses = await trainer.accumulate(micros)
+    expect(Math.abs(losses.crossEntropy / report.cross_entropy - 1)).toBeLessThan(1e-5)
+    expect(Math.abs(losses.routerZ / report.router_z - 1)).toBeLessThan(1e-5)
+    await backend.close()
+  })
+
+  test('greedy generation with a cache, and log-probabilities', async () => {
+    const backend = open()
+    const { config, weights } = await loadModel(backend, join(folder, 'model'))
+    const { prompt, tokens } = report.greedy
+    const generator = await createGenerator(backend, config, weights, prompt.length + tokens.length)
+    const made: number[] = []
+    const probabilities: number[] = []
+    let logits = await generator.feed(prompt)
+    while (made.length < tokens.length) {
+      const { id, probability } = sampleToken(logits, { temperature: 0, topP: 1 }, createRandom(0, 'sampling'))
+      made.push(id)
+      probabilities.push(probability)
+      logits = await generator.feed([id])
+    }
+    expect(made).toEqual(tokens)
+    const scores = await createScorer(backend, config, weights).score([...prompt, ...tokens])
+    expect(scores[0]).toBeNull()
+    probabilities.forEach((probability, i) => expect(scores[prompt.length + i]!).toBeCloseTo(Math.log(probability), 4))
+    await backend.close()
+  })
+})
