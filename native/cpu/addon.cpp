@@ -211,16 +211,16 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
   void open(std::shared_ptr<Engine> engine) { engine_ = std::move(engine); }
 
  private:
-  Engine& open(Napi::Env env, const char* what) {
+  Engine& opened(Napi::Env env, const char* what) {
     requireOpen(env, *engine_, what);
     return *engine_;
   }
 
   Napi::Value isa(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), engine_->kernels().isa); }
-  Napi::Value threads(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), open(info.Env(), "threads").threads()); }
+  Napi::Value threads(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), opened(info.Env(), "threads").threads()); }
 
   Napi::Value allocate(const Napi::CallbackInfo& info) {
-    open(info.Env(), "allocate");
+    opened(info.Env(), "allocate");
     const int64_t bytes = integerOf(info[0], "allocate: bytes", 0, maxBytes);
     const Napi::Object memory = info.Env().GetInstanceData<Classes>()->memory.New({});
     MemoryObject::Unwrap(memory)->open(info.Env(), engine_, bytes);
@@ -273,7 +273,7 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
   }
 
   Napi::Value prepare(const Napi::CallbackInfo& info) {
-    requireIdle(info.Env(), open(info.Env(), "prepare"), "prepare");
+    requireIdle(info.Env(), opened(info.Env(), "prepare"), "prepare");
     const Napi::Array records = arrayOf(info[0], "prepare: records");
     auto plan = std::make_shared<Plan>();
     for (uint32_t i = 0; i < records.Length(); i++) {
@@ -295,7 +295,7 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
   }
 
   Napi::Value profile(const Napi::CallbackInfo& info) {
-    const Engine& engine = open(info.Env(), "profile");
+    const Engine& engine = opened(info.Env(), "profile");
     requireIdle(info.Env(), engine, "profile");
     Napi::Object times = Napi::Object::New(info.Env());
     for (int i = 0; i < engine.kernels().opCount; i++) {
