@@ -5,7 +5,7 @@
  */
 import { once } from 'node:events'
 import { join } from 'node:path'
-import { app, BrowserWindow, dialog, MessageChannelMain, shell, utilityProcess, type MessagePortMain, type Tray, type UtilityProcess } from 'electron'
+import { app, type BrowserWindow, dialog, MessageChannelMain, shell, utilityProcess, type MessagePortMain, type Tray, type UtilityProcess } from 'electron'
 import { connectPage, type CoreProcess, type FromCore } from './link.ts'
 import { openTray, setMenu } from './menu.ts'
 import { declareScheme, lockDown, openWindow } from './window.ts'
