@@ -1,5 +1,5 @@
 /** `moe generate`: continues a prompt with a checkpoint or a Hugging Face folder. */
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { loadTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'

@@ -2,7 +2,8 @@
  * `moe train-step`: forward, backward and AdamW on a given batch, for parity checks. The batch file is safetensors with
  * input_ids [B,T] and loss_mask [B,T] (1 = the token counts as a target), as in tests/fixtures/oracle.
  */
-import { createTrainer, type MicroBatch } from '#core/train/trainer.ts'
+import { microBatchesOf } from '#core/train/batch.ts'
+import { createTrainer } from '#core/train/trainer.ts'
 import { loadWeightsInto, readModelFolder, readTokenBatch, writeWeights } from '#core/train/weights.ts'
 import { numberOption, requiredOption, UsageError, type Command } from './command.ts'
 import { deviceHelp, deviceOptions, modelFolder, openBackend } from './model.ts'
@@ -14,14 +15,6 @@ function betasOption(text: string | boolean | undefined): [number, number] {
   const parts = String(text ?? '0.9,0.95').split(',').map(Number)
   if (parts.length !== 2 || parts.some((beta) => !(beta >= 0 && beta < 1))) throw new UsageError('--betas: expected two numbers below 1, as 0.9,0.95')
   return [parts[0]!, parts[1]!]
-}
-
-/** Next-token targets of [B,T] ids: target of t is t+1 where the mask of t+1 is 1; each counts 1/(number of targets). */
-export function maskedBatch(ids: Int32Array, mask: Int32Array, sequence: number): MicroBatch {
-  const targets = new Int32Array(ids.length).fill(-1)
-  for (let t = 0; t + 1 < ids.length; t++) if ((t + 1) % sequence !== 0 && mask[t + 1] === 1) targets[t] = ids[t + 1]!
-  const count = targets.reduce((sum, target) => sum + Number(target >= 0), 0)
-  return { ids, targets, lossWeights: Float32Array.from(targets, (target) => (target >= 0 ? 1 / count : 0)) }
 }
 
 export const trainStep: Command = {
@@ -39,7 +32,7 @@ export const trainStep: Command = {
   },
   async run({ values }, context): Promise<Result> {
     const folder = modelFolder(values, context)
-    const { ids, mask, sequence, sequences } = readTokenBatch(requiredOption(values, 'batch'))
+    const { rows, mask, sequence } = readTokenBatch(requiredOption(values, 'batch'))
     const optimizer = {
       betas: betasOption(values.betas),
       eps: numberOption(values, 'eps', 1e-8, { min: 0 }),
@@ -51,14 +44,14 @@ export const trainStep: Command = {
     const backend = openBackend(values)
     const { config } = readModelFolder(folder)
     const trainer = await createTrainer(backend, {
-      model: config, sequenceLength: sequence, sequencesPerMicroBatch: sequences, microBatchesPerStep: 1, optimizer,
+      model: config, sequenceLength: sequence, sequencesPerMicroBatch: rows.length, microBatchesPerStep: 1, optimizer,
       loadBalanceWeight: numberOption(values, 'alpha', 0.01, { min: 0 }), routerZWeight: numberOption(values, 'beta', 0.001, { min: 0 }),
     })
     await loadWeightsInto(backend, folder, config, trainer.weights)
-    const batch = maskedBatch(ids, mask, sequence)
+    const batch = microBatchesOf(rows, sequence, rows.length, (row, token) => mask[row]![token] === 1)
     const result: Result = { steps: [] }
     for (let step = 1; step <= steps; step++) {
-      const { crossEntropy, loadBalance, routerZ, total } = await trainer.accumulate([batch])
+      const { crossEntropy, loadBalance, routerZ, total } = await trainer.accumulate(batch)
       if (step === 1 && typeof values.grads === 'string') await writeWeights(backend, config, trainer.gradients, values.grads)
       const gradNorm = await trainer.update(learningRate, step)
       result.steps.push({ crossEntropy, loadBalance, routerZ, total, gradNorm })

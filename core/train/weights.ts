@@ -2,7 +2,7 @@
  * Weights between a backend and files: Hugging Face OLMoE folders (config.json + *.safetensors with per-expert names, sharded or
  * not) in, float32 safetensors with the same names out. One tensor is in JavaScript's memory at a time.
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { elementCount, type Backend, type Tensor } from '#core/backend/backend.ts'
 import type { WrittenFile } from '#core/formats/atomic.ts'
@@ -114,17 +114,23 @@ export async function loadMoments(backend: Backend, config: ModelConfig, moments
   }
 }
 
-/** A [B, T] batch from safetensors: input_ids and loss_mask (all ones when absent). */
-export function readTokenBatch(path: string): { ids: Int32Array; mask: Int32Array; sequences: number; sequence: number } {
-  if (!existsSync(path)) throw new AppError('file.unreadable', `${path} does not exist`, { params: { file: path }, hint: 'Check the path.' })
+/** Rows of a [B, T] batch from safetensors: input_ids and loss_mask (all ones when absent). */
+export function readTokenBatch(path: string): { rows: Int32Array[]; mask: Int32Array[]; sequence: number } {
   const file = openSafetensors(path)
   try {
     const shape = file.entries.get('input_ids')?.shape ?? []
-    if (shape.length !== 2) throw new AppError('batch.invalid', `${path}: input_ids is [${shape.join(', ')}], expected [batch, tokens]`, { params: { file: path, tensor: 'input_ids' }, hint: 'Write input_ids (and loss_mask) with two dimensions.' })
-    const ids = file.readInt32('input_ids')
-    const mask = file.entries.has('loss_mask') ? file.readInt32('loss_mask') : new Int32Array(ids.length).fill(1)
-    if (mask.length !== ids.length) throw new AppError('batch.invalid', `${path}: loss_mask has ${mask.length} elements, input_ids ${ids.length}`, { params: { file: path, tensor: 'loss_mask' }, hint: 'Both must have the same shape.' })
-    return { ids, mask, sequences: shape[0]!, sequence: shape[1]! }
+    const [count, sequence] = shape
+    const invalid = (tensor: string, found: readonly number[]): AppError =>
+      new AppError('batch.invalid', `${path}: ${tensor} is [${found.join(', ')}], expected [batch, tokens]`, { params: { file: path, tensor }, hint: 'Write input_ids and loss_mask with the same two dimensions.' })
+    if (shape.length !== 2 || !count || !sequence) throw invalid('input_ids', shape)
+    const maskShape = file.entries.get('loss_mask')?.shape ?? shape
+    if (maskShape.join() !== shape.join()) throw invalid('loss_mask', maskShape)
+    const split = (flat: Int32Array): Int32Array[] => Array.from({ length: count }, (_, i) => flat.subarray(i * sequence, (i + 1) * sequence))
+    return {
+      rows: split(file.readInt32('input_ids')),
+      mask: split(file.entries.has('loss_mask') ? file.readInt32('loss_mask') : new Int32Array(count * sequence).fill(1)),
+      sequence,
+    }
   } finally {
     file.close()
   }

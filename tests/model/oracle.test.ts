@@ -10,7 +10,6 @@ import { persistent, type Backend } from '#core/backend/backend.ts'
 import { createCpuBackend } from '#core/backend/cpu.ts'
 import { record } from '#core/backend/record.ts'
 import { createReferenceBackend } from '#core/backend/reference.ts'
-import { maskedBatch } from '#core/cli/train-step.ts'
 import { createScorer } from '#core/evaluate/scorer.ts'
 import { openSafetensors } from '#core/formats/safetensors.ts'
 import { createGenerator } from '#core/model/generator.ts'
@@ -19,7 +18,8 @@ import { huggingFaceParts, type Weights } from '#core/model/parameters.ts'
 import { sampleToken } from '#core/model/sampling.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
-import { createTrainer } from '#core/train/trainer.ts'
+import { microBatchesOf } from '#core/train/batch.ts'
+import { createTrainer, type MicroBatch } from '#core/train/trainer.ts'
 import { loadModel, loadWeightsInto, readModelFolder, readTokenBatch } from '#core/train/weights.ts'
 import { relativeError } from '../ops/run-case.ts'
 
@@ -59,7 +59,9 @@ const absoluteError = (found: Float64Array, expected: Float32Array): number => e
 describe.each(cases)('$name on $device', ({ name, open }) => {
   const folder = folderOf(name)
   const report = JSON.parse(readFileSync(join(folder, 'report.json'), 'utf8')) as Report
-  const { ids, mask, sequences, sequence } = readTokenBatch(join(folder, 'forward.safetensors'))
+  const { rows, mask, sequence } = readTokenBatch(join(folder, 'forward.safetensors'))
+  const ids = Int32Array.from(rows.flatMap((row) => [...row]))
+  const batchOf = (perMicro: number): MicroBatch[] => microBatchesOf(rows, sequence, perMicro, (row, token) => mask[row]![token] === 1)
 
   test('logits and routing', async () => {
     const backend = open()
@@ -92,11 +94,11 @@ describe.each(cases)('$name on $device', ({ name, open }) => {
     const { config } = readModelFolder(join(folder, 'model'))
     const k = report.case
     const optimizer = { betas: k.betas, eps: k.eps, weightDecay: k.weight_decay, clip: k.clip }
-    const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: sequences, microBatchesPerStep: 1, loadBalanceWeight: k.alpha, routerZWeight: k.beta, optimizer })
+    const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: rows.length, microBatchesPerStep: 1, loadBalanceWeight: k.alpha, routerZWeight: k.beta, optimizer })
     await loadWeightsInto(backend, join(folder, 'model'), config, trainer.weights)
-    const batch = maskedBatch(ids, mask, sequence)
+    const batch = batchOf(rows.length)
     for (let step = 1; step <= k.steps; step++) {
-      const losses = await trainer.accumulate([batch])
+      const losses = await trainer.accumulate(batch)
       if (step === 1) {
         const found = [losses.crossEntropy, losses.loadBalance, losses.routerZ, losses.total]
         const expected = [report.cross_entropy, report.load_balance, report.router_z, report.total]
@@ -117,13 +119,7 @@ describe.each(cases)('$name on $device', ({ name, open }) => {
     const optimizer = { betas: [0.9, 0.95] as [number, number], eps: 1e-8, weightDecay: 0, clip: 0 }
     const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: 1, microBatchesPerStep: 2, loadBalanceWeight: 0, routerZWeight: report.case.beta, optimizer })
     await loadWeightsInto(backend, join(folder, 'model'), config, trainer.weights)
-    const whole = maskedBatch(ids, mask, sequence)
-    const micros = [0, 1].map((i) => ({
-      ids: whole.ids.subarray(i * sequence, (i + 1) * sequence),
-      targets: whole.targets.subarray(i * sequence, (i + 1) * sequence),
-      lossWeights: whole.lossWeights.subarray(i * sequence, (i + 1) * sequence),
-    }))
-    const losses = await trainer.accumulate(micros)
+    const losses = await trainer.accumulate(batchOf(1))
     expect(Math.abs(losses.crossEntropy / report.cross_entropy - 1)).toBeLessThan(1e-5)
     expect(Math.abs(losses.routerZ / report.router_z - 1)).toBeLessThan(1e-5)
     await backend.close()
