@@ -44,7 +44,7 @@ export default tseslint.config(
     files: ['core/**/*.ts', 'native/**/*.ts', 'electron/**/*.ts', 'tests/**/*.ts'],
     ignores: ['tests/renderer/**'],
     languageOptions: {
-      parserOptions: { project: ['./tsconfig.node.json', './tsconfig.electron.json'], tsconfigRootDir: import.meta.dirname },
+      parserOptions: { project: ['./tsconfig.node.json', './tsconfig.electron.json', './tsconfig.e2e.json'], tsconfigRootDir: import.meta.dirname },
     },
     rules: {
       '@typescript-eslint/no-floating-promises': 'error',

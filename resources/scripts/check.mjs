@@ -18,6 +18,7 @@ const steps = [
   types('dom', 'vue-tsc/bin/vue-tsc.js'),
   types('node'),
   types('electron'),
+  types('e2e'),
   types('pure'),
 ]
 const imports = { name: 'import table', args: [tool('vitest/vitest.mjs'), 'run', '--project', 'unit', 'tests/structure'] }
