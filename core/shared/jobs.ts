@@ -18,7 +18,7 @@ export type Job =
   /** Sample data, tokenizer, token files, as far as they are missing. */
   | { kind: 'sampleMix'; paths: JobPaths; vocabularySize: number }
   /** `resumeFrom`: the checkpoint to go on from, null to start at step 0. */
-  | { kind: 'train'; paths: JobPaths; runId: string; mixId: string; config: RunConfig; resumeFrom: string | null; peakFlopsPerSecond: number | null }
+  | { kind: 'train'; paths: JobPaths; runId: string; mixId: string; config: RunConfig; resumeFrom: string | null; codeVersion: string; peakFlopsPerSecond: number | null }
   /** Loads one checkpoint and answers `generate` until stopped. */
   | { kind: 'infer'; paths: JobPaths; checkpointId: string }
   /** Measures the machine. */

@@ -1,0 +1,101 @@
+/** A training run in its process: opens the mix, restores or initialises, runs the loop, says what happens. */
+import { join } from 'node:path'
+import { createCpuBackend } from '#core/backend/cpu.ts'
+import type { Backend } from '#core/backend/backend.ts'
+import { openInstances, type InstanceReader } from '#core/data/instances.ts'
+import { initialValues, listWeights } from '#core/model/parameters.ts'
+import type { TrainingState } from '#core/shared/checkpoints.ts'
+import { AppError } from '#core/shared/errors.ts'
+import type { Job } from '#core/shared/jobs.ts'
+import { createRandom } from '#core/shared/random.ts'
+import type { RunConfig, StepRecord } from '#core/shared/runs.ts'
+import { microBatchesOf } from '#core/train/batch.ts'
+import { resumeCheckpoint, writeCheckpoint } from '#core/train/checkpoint.ts'
+import { runTraining, type LoopState, type ValidationSet } from '#core/train/loop.ts'
+import { createTrainer, type Trainer } from '#core/train/trainer.ts'
+import type { JobContext } from './context.ts'
+
+type TrainJob = Extract<Job, { kind: 'train' }>
+
+function openDevice(config: RunConfig): Backend {
+  if (config.device === 'cpu') return createCpuBackend(config.threads > 0 ? { threads: config.threads } : {})
+  throw new AppError('device.unavailable', `the ${config.device} device is not built yet`, { params: { device: config.device }, hint: 'Choose the CPU.' })
+}
+
+function requireVocabulary(config: RunConfig, reader: InstanceReader): void {
+  const { vocabularySize } = reader.manifest
+  if (vocabularySize <= config.model.vocab_size) return
+  throw new AppError('run.vocabularyTooSmall', `model.vocab_size is ${config.model.vocab_size}, the mix has ids up to ${vocabularySize - 1}`, {
+    params: { field: 'model.vocab_size', found: config.model.vocab_size, expected: vocabularySize },
+    hint: `Set model.vocab_size to at least ${vocabularySize}.`,
+  })
+}
+
+/** Held-out pieces of every domain as micro-batches. */
+function validationSets(reader: InstanceReader, config: RunConfig, perMicro: number): ValidationSet[] {
+  return reader
+    .validation(config.evaluationSequences)
+    .filter(({ pieces }) => pieces.length > 0)
+    .map(({ domain, pieces }) => ({ domain, batches: microBatchesOf(pieces, config.sequenceLength, perMicro) }))
+}
+
+/** Puts the run's weights (and moments) in place and returns where it stands. */
+async function prepareState(job: TrainJob, backend: Backend, trainer: Trainer, context: JobContext): Promise<LoopState> {
+  if (job.resumeFrom !== null) {
+    const state = await resumeCheckpoint(backend, trainer, join(job.paths.library, 'checkpoints', job.resumeFrom))
+    context.log('info', `resumed from checkpoint ${job.resumeFrom} at step ${state.step}`)
+    return { step: state.step, tokens: state.tokens, seconds: state.seconds, loaderPosition: state.loaderPosition }
+  }
+  for (const tensor of listWeights(trainer.weights)) await backend.write(tensor, initialValues(job.config.model, tensor, job.config.seed))
+  return { step: 0, tokens: 0, seconds: 0, loaderPosition: 0 }
+}
+
+export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'done' | 'stopped'> {
+  const { config } = job
+  const mixFolder = join(job.paths.library, 'mixes', job.mixId)
+  const reader = openInstances(mixFolder, config.sequenceLength, config.seed)
+  requireVocabulary(config, reader)
+  const backend = openDevice(config)
+  const perMicro = config.sequencesPerMicroBatch ?? config.sequencesPerStep
+  const trainer = await createTrainer(backend, {
+    model: config.model,
+    sequenceLength: config.sequenceLength,
+    sequencesPerMicroBatch: perMicro,
+    microBatchesPerStep: config.sequencesPerStep / perMicro,
+    loadBalanceWeight: config.loadBalanceWeight,
+    routerZWeight: config.routerZWeight,
+    optimizer: config.optimizer,
+  })
+  context.log('info', `${backend.description}; ${(trainer.plannedBytes / 2 ** 20).toFixed(0)} MiB planned; ${reader.count} instances of ${config.sequenceLength} tokens per epoch`)
+  const start = await prepareState(job, backend, trainer, context)
+
+  let parentId = job.resumeFrom
+  let records: StepRecord[] = []
+  const checkpoint = async (state: LoopState, validationLoss: number | null): Promise<void> => {
+    context.send({ type: 'phase', phase: { phase: 'checkpoint', done: 0, total: null, unit: '', etaSeconds: null } })
+    const now = Date.now()
+    const id = `${job.runId}-${state.step}-${now.toString(36)}`
+    const saved: TrainingState = { ...state, rng: createRandom(config.seed, 'run').state(), config, records }
+    const identity = { id, runId: job.runId, createdAt: now, codeVersion: job.codeVersion, mixId: job.mixId, mixHash: reader.manifest.hash, parentId, validationLoss }
+    const manifest = await writeCheckpoint(backend, trainer, saved, identity, join(job.paths.library, 'checkpoints'), join(mixFolder, 'tokenizer.json'))
+    records = []
+    parentId = id
+    context.send({ type: 'checkpoint', manifest })
+  }
+  const outcome = await runTraining(trainer, config, start, {
+    microBatches: async (position, count) =>
+      microBatchesOf(Array.from({ length: count }, (_, i) => reader.at(position + i).ids), config.sequenceLength, perMicro),
+    validation: validationSets(reader, config, perMicro),
+    peakFlopsPerSecond: job.peakFlopsPerSecond,
+    stopRequest: context.stopRequest,
+    onStep(record) {
+      records.push(record)
+      context.send({ type: 'steps', steps: [record] })
+    },
+    checkpoint,
+    now: () => performance.now(),
+  })
+  reader.close()
+  await backend.close()
+  return outcome
+}
