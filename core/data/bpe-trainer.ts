@@ -1,144 +1,179 @@
 /**
- * Trains byte-level BPE (arXiv 1508.07909 over bytes): repeatedly merges the most frequent adjacent pair, counts kept up to date
- * in a heap. Deterministic: equal counts go to the pair of lower ids. Texts are counted word by word and not kept.
+ * Trains a byte-level BPE: counts words, then merges the most frequent pair of symbols until the vocabulary is full (Sennrich et al.,
+ * 2016). Pair counts are kept up to date word by word and the next pair comes from a heap, so a merge costs what it changes.
+ * Same texts in the same order give the same tokenizer, merge for merge as Hugging Face's BpeTrainer: of equal counts the lowest pair of ids.
  */
-import { byteCharacters, wordPattern } from './byte-level.ts'
-import { createTokenizer, type Tokenizer } from './tokenizer.ts'
+import { AppError } from '#core/shared/errors.ts'
+import { byteCharacters, splitWords } from './byte-level.ts'
+import { createHeap } from './heap.ts'
+import { newTokenizerJson } from './tokenizer-json.ts'
+import { createTokenizer, defaultSpecialTokens, type Tokenizer } from './tokenizer.ts'
 
-export type BpeOptions = {
-  /** Ids of the result, special tokens and the 256 bytes included. */
+export type TrainOptions = {
+  /** Special tokens, the 256 bytes and merged tokens together. Fewer come out when the text has no more pairs. */
   vocabularySize: number
-  /** Get ids 0, 1, … in this order. */
-  specialTokens: readonly string[]
+  /** Take ids 0, 1, …; the first should end documents. */
+  specialTokens?: readonly string[]
+  /** Pairs that occur less often are not merged. */
+  minimumCount?: number
+  /** Merges so far, of at most `total`. */
+  onProgress?: (done: number, total: number) => void
 }
 
-const pairBase = 2 ** 21
+const idLimit = 2 ** 21
+/** Other work of the process waits at most about this long. */
+const sliceMs = 30
 
-/** A heap of [count, pair], most frequent first, then lowest pair. Entries may be stale; the reader checks. */
-class PairHeap {
-  private readonly items: [number, number][] = []
-
-  private before(a: [number, number], b: [number, number]): boolean {
-    return a[0] !== b[0] ? a[0] > b[0] : a[1] < b[1]
-  }
-
-  push(count: number, pair: number): void {
-    const { items } = this
-    let i = items.push([count, pair]) - 1
-    while (i > 0) {
-      const parent = (i - 1) >> 1
-      if (!this.before(items[i]!, items[parent]!)) break
-      ;[items[i], items[parent]] = [items[parent]!, items[i]!]
-      i = parent
-    }
-  }
-
-  pop(): [number, number] | undefined {
-    const { items } = this
-    const top = items[0]
-    const last = items.pop()
-    if (items.length === 0 || !last) return top
-    items[0] = last
-    for (let i = 0; ; ) {
-      let child = 2 * i + 1
-      if (child >= items.length) return top
-      if (child + 1 < items.length && this.before(items[child + 1]!, items[child]!)) child++
-      if (!this.before(items[child]!, items[i]!)) return top
-      ;[items[i], items[child]] = [items[child]!, items[i]!]
-      i = child
-    }
+/** A promise that gives the event loop a turn when the last turn was `sliceMs` ago. */
+function createBreather(): () => Promise<void> | undefined {
+  let since = performance.now()
+  return () => {
+    if (performance.now() - since < sliceMs) return undefined
+    return new Promise((resolve) =>
+      setImmediate(() => {
+        since = performance.now()
+        resolve()
+      }),
+    )
   }
 }
 
-type Word = { ids: number[]; count: number }
+type Words = { symbols: Int32Array[]; counts: number[] }
 
-/** Pair statistics over words: how often, and in which words. */
-class PairCounts {
-  readonly counts = new Map<number, number>()
-  private readonly wordsOf = new Map<number, Set<number>>()
-  readonly heap = new PairHeap()
-  private readonly words: readonly Word[]
-
-  constructor(words: readonly Word[]) {
-    this.words = words
-    words.forEach(({ ids, count }, word) => {
-      for (let i = 0; i + 1 < ids.length; i++) this.add(ids[i]! * pairBase + ids[i + 1]!, count, word)
-    })
-    for (const [pair, count] of this.counts) this.heap.push(count, pair)
+async function countWords(texts: Iterable<string> | AsyncIterable<string>, breathe: () => Promise<void> | undefined): Promise<Map<string, number>> {
+  const countOf = new Map<string, number>()
+  for await (const text of texts) {
+    for (const word of splitWords(text.toWellFormed())) countOf.set(word, (countOf.get(word) ?? 0) + 1)
+    await breathe()
   }
-
-  private add(pair: number, count: number, word: number): void {
-    this.counts.set(pair, (this.counts.get(pair) ?? 0) + count)
-    const words = this.wordsOf.get(pair)
-    if (words) words.add(word)
-    else this.wordsOf.set(pair, new Set([word]))
-  }
-
-  /** The most frequent pair, or undefined when no pair is left. */
-  next(): number | undefined {
-    for (;;) {
-      const top = this.heap.pop()
-      if (!top) return undefined
-      const [count, pair] = top
-      const current = this.counts.get(pair) ?? 0
-      if (current === count && current > 0) return pair
-      if (current > 0) this.heap.push(current, pair)
-    }
-  }
-
-  /** Replaces `pair` by `id` in every word that has it. */
-  merge(pair: number, id: number): void {
-    const [left, right] = [Math.floor(pair / pairBase), pair % pairBase]
-    const changed = new Set<number>()
-    const move = (from: number, to: number, count: number, word: number): void => {
-      this.counts.set(from, (this.counts.get(from) ?? 0) - count)
-      this.add(to, count, word)
-      changed.add(to)
-    }
-    for (const word of this.wordsOf.get(pair) ?? []) {
-      const { ids, count } = this.words[word]!
-      for (let i = 0; i + 1 < ids.length; i++) {
-        if (ids[i] !== left || ids[i + 1] !== right) continue
-        if (i > 0) move(ids[i - 1]! * pairBase + left, ids[i - 1]! * pairBase + id, count, word)
-        if (i + 2 < ids.length) move(right * pairBase + ids[i + 2]!, id * pairBase + ids[i + 2]!, count, word)
-        ids.splice(i, 2, id)
-      }
-    }
-    this.counts.delete(pair)
-    this.wordsOf.delete(pair)
-    for (const moved of changed) {
-      const count = this.counts.get(moved) ?? 0
-      if (count > 0) this.heap.push(count, moved)
-    }
-  }
+  return countOf
 }
 
-function countWords(texts: Iterable<string>, byteIds: readonly number[]): Word[] {
-  const counts = new Map<string, number>()
-  for (const text of texts) for (const word of text.toWellFormed().normalize('NFC').match(wordPattern) ?? []) counts.set(word, (counts.get(word) ?? 0) + 1)
+function toSymbols(countOf: Map<string, number>, byteIds: Int32Array): Words {
   const utf8 = new TextEncoder()
-  return [...counts].map(([word, count]) => ({ ids: Array.from(utf8.encode(word), (byte) => byteIds[byte]!), count }))
+  const words: Words = { symbols: [], counts: [] }
+  for (const [word, count] of countOf) {
+    const bytes = utf8.encode(word)
+    if (bytes.length < 2) continue
+    words.symbols.push(Int32Array.from(bytes, (byte) => byteIds[byte]!))
+    words.counts.push(count)
+  }
+  return words
 }
 
-/** Trains on `texts`. The vocabulary is smaller than asked for when the texts run out of pairs. */
-export function trainTokenizer(texts: Iterable<string>, { vocabularySize, specialTokens }: BpeOptions): Tokenizer {
-  const alphabet = [...byteCharacters].sort((a, b) => a.codePointAt(0)! - b.codePointAt(0)!)
-  const tokens = [...specialTokens, ...alphabet]
-  if (vocabularySize < tokens.length) throw new RangeError(`vocabularySize is ${vocabularySize}, expected at least ${tokens.length} (special tokens and the 256 bytes)`)
-  const known = new Map(tokens.map((token, id) => [token, id]))
-  const pairs = new PairCounts(countWords(texts, byteCharacters.map((character) => known.get(character)!)))
-  const merges: [string, string][] = []
-  while (tokens.length < vocabularySize) {
-    const pair = pairs.next()
-    if (pair === undefined) break
-    const [left, right] = [tokens[Math.floor(pair / pairBase)]!, tokens[pair % pairBase]!]
-    let id = known.get(left + right)
-    if (id === undefined) {
-      id = tokens.push(left + right) - 1
-      known.set(left + right, id)
-    }
-    merges.push([left, right])
-    pairs.merge(pair, id)
+/** How often each pair occurs and in which words (a word may be listed twice or no longer have the pair: harmless). */
+function createPairTable({ symbols, counts }: Words) {
+  const countOf = new Map<number, number>()
+  const wordsOf = new Map<number, number[]>()
+  const add = (pair: number, word: number): void => {
+    countOf.set(pair, (countOf.get(pair) ?? 0) + counts[word]!)
+    const list = wordsOf.get(pair)
+    if (!list) wordsOf.set(pair, [word])
+    else if (list[list.length - 1] !== word) list.push(word)
   }
-  return createTokenizer({ tokens, merges, addedTokens: specialTokens.map((content, id) => ({ id, content, special: true })), normalise: true })
+  symbols.forEach((word, index) => {
+    for (let i = 0; i + 1 < word.length; i++) add(word[i]! * idLimit + word[i + 1]!, index)
+  })
+  return {
+    countOf,
+    add,
+    remove: (pair: number, word: number): void => void countOf.set(pair, (countOf.get(pair) ?? 0) - counts[word]!),
+    /** The words of a pair that is about to be merged away. */
+    take(pair: number): number[] {
+      const list = wordsOf.get(pair) ?? []
+      wordsOf.delete(pair)
+      countOf.delete(pair)
+      return list
+    },
+  }
+}
+type PairTable = ReturnType<typeof createPairTable>
+
+/** Replaces left·right by `merged` in one word, keeping the table right; pairs that gained occurrences go to `grown`. */
+function mergeInWord(words: Words, index: number, left: number, right: number, merged: number, pairs: PairTable, grown: Set<number>): void {
+  const word = words.symbols[index]!
+  const gain = (pair: number): void => {
+    pairs.add(pair, index)
+    grown.add(pair)
+  }
+  let length = 0
+  for (let i = 0; i < word.length; i++) {
+    if (word[i] !== left || i + 1 >= word.length || word[i + 1] !== right) {
+      word[length++] = word[i]!
+      continue
+    }
+    if (length > 0) {
+      pairs.remove(word[length - 1]! * idLimit + left, index)
+      gain(word[length - 1]! * idLimit + merged)
+    }
+    if (i + 2 < word.length) {
+      pairs.remove(right * idLimit + word[i + 2]!, index)
+      gain(merged * idLimit + word[i + 2]!)
+    }
+    word[length++] = merged
+    i++
+  }
+  words.symbols[index] = word.subarray(0, length)
+}
+
+async function learnMerges(words: Words, vocabulary: string[], options: Required<TrainOptions>, breathe: () => Promise<void> | undefined): Promise<[string, string][]> {
+  const { vocabularySize, minimumCount, onProgress } = options
+  const idOf = new Map(vocabulary.map((token, id) => [token, id]))
+  const pairs = createPairTable(words)
+  const heap = createHeap()
+  for (const [pair, count] of pairs.countOf) heap.push(-count, pair)
+  const merges: [string, string][] = []
+  const total = vocabularySize - vocabulary.length
+  while (vocabulary.length < vocabularySize && heap.pop()) {
+    const [pair, seen] = [heap.value, -heap.priority]
+    const count = pairs.countOf.get(pair) ?? 0
+    if (count < minimumCount) continue
+    if (count !== seen) {
+      heap.push(-count, pair)
+      continue
+    }
+    const [left, right] = [Math.floor(pair / idLimit), pair % idLimit]
+    const token = vocabulary[left]! + vocabulary[right]!
+    let merged = idOf.get(token)
+    if (merged === undefined) {
+      merged = vocabulary.push(token) - 1
+      idOf.set(token, merged)
+    }
+    merges.push([vocabulary[left]!, vocabulary[right]!])
+    const grown = new Set<number>()
+    for (const index of pairs.take(pair)) mergeInWord(words, index, left, right, merged, pairs, grown)
+    // Merging x·x in x·x·x counts a pair that is already gone: it must not come back below zero.
+    pairs.countOf.delete(pair)
+    for (const next of grown) {
+      const grownCount = pairs.countOf.get(next) ?? 0
+      if (grownCount > 0) heap.push(-grownCount, next)
+    }
+    const pause = breathe()
+    if (pause) {
+      onProgress(Math.min(merges.length, total), total)
+      await pause
+    }
+  }
+  return merges
+}
+
+/** Learns a tokenizer from `texts`. Throws AppError `tokenizer.vocabularySize` when the size cannot hold the bytes and special tokens. */
+export async function trainTokenizer(texts: Iterable<string> | AsyncIterable<string>, options: TrainOptions): Promise<Tokenizer> {
+  const { vocabularySize, specialTokens = defaultSpecialTokens, minimumCount = 2, onProgress = () => undefined } = options
+  const smallest = specialTokens.length + 256
+  if (!Number.isInteger(vocabularySize) || vocabularySize < smallest || vocabularySize >= idLimit) {
+    throw new AppError('tokenizer.vocabularySize', `vocabulary size ${vocabularySize}, expected ${smallest} to ${idLimit - 1}`, {
+      params: { found: vocabularySize, expected: `${smallest}–${idLimit - 1}` },
+      hint: 'Leave room for 256 bytes and the special tokens; 4,096 to 65,536 is usual.',
+    })
+  }
+  const breathe = createBreather()
+  // The bytes follow the special tokens in the order of their characters, which is Hugging Face's order.
+  const alphabet = [...byteCharacters].sort((a, b) => a.charCodeAt(0) - b.charCodeAt(0))
+  const vocabulary = [...specialTokens, ...alphabet]
+  const byteIds = Int32Array.from(byteCharacters, (character) => specialTokens.length + alphabet.indexOf(character))
+  const words = toSymbols(await countWords(texts, breathe), byteIds)
+  const merges = await learnMerges(words, vocabulary, { vocabularySize, specialTokens, minimumCount, onProgress }, breathe)
+  onProgress(vocabularySize - smallest, vocabularySize - smallest)
+  return createTokenizer(newTokenizerJson(vocabulary, merges, specialTokens), 'the trained tokenizer')
 }

@@ -1,17 +1,36 @@
 /**
- * The byte-level alphabet and the word split of GPT-2-style BPE, as GPT-NeoX and OLMoE use them: every byte has a printable
- * character, text is cut into words that merges never cross. Encoder and trainer share them, so they cannot disagree.
+ * The two conventions of GPT-2's byte-level BPE that encoder, decoder and trainer share: how text is cut into words, and the
+ * printable character that stands for each byte in a tokenizer.json. Unpaired surrogates are read as U+FFFD, as UTF-8 has none.
  */
 
-/** Words of a text (GPT-2's pattern): contractions, letters, digits, other symbols, each with at most one space before; white space. */
-export const wordPattern = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu
+/**
+ * GPT-2's word pattern. White space is Unicode's White_Space property as in Hugging Face's Rust tokenizers; JavaScript's `\s` differs
+ * in two characters (it takes U+FEFF and leaves U+0085).
+ */
+const wordPattern =
+  /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu
 
-/** Character of each byte: printable Latin-1 bytes are themselves, the others follow from U+0100 on. */
+/** The words of a text, in order; joined they are the text again. */
+export function splitWords(text: string): string[] {
+  return text.match(wordPattern) ?? []
+}
+
+/** byteCharacters[b] stands for byte b: itself where printable in Latin-1, else the next of U+0100, U+0101, … */
 export const byteCharacters: readonly string[] = (() => {
-  const isPlain = (byte: number): boolean => (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174
+  const isPrintable = (b: number): boolean => (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174
   let next = 256
-  return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(isPlain(byte) ? byte : next++))
+  return Array.from({ length: 256 }, (_, b) => String.fromCharCode(isPrintable(b) ? b : next++))
 })()
 
-/** Byte of each character of byteCharacters. */
-export const characterBytes: ReadonlyMap<string, number> = new Map(byteCharacters.map((character, byte) => [character, byte]))
+const byteOfCharacter = new Map(byteCharacters.map((character, byte) => [character, byte]))
+
+/** The bytes that a token's text in tokenizer.json stands for; null when a character stands for none. */
+export function tokenBytes(token: string): Uint8Array | null {
+  const bytes = new Uint8Array(token.length)
+  for (let i = 0; i < token.length; i++) {
+    const byte = byteOfCharacter.get(token[i]!)
+    if (byte === undefined) return null
+    bytes[i] = byte
+  }
+  return bytes
+}

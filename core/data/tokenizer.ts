@@ -1,186 +1,232 @@
 /**
- * Byte-level BPE: text to ids and back, from and to Hugging Face's tokenizer.json. Reads the GPT-2 / GPT-NeoX / OLMo kind
- * (BPE model, ByteLevel, optional NFC, added tokens); anything else is refused by field. Encoding equals Hugging Face's.
- * A lone surrogate, which no UTF-8 text can hold, becomes U+FFFD.
+ * A byte-level BPE tokenizer: text to ids and back, ids equal to Hugging Face's for the same tokenizer.json. It owns the merge
+ * tables and a bounded cache of words. It adds no BOS, EOS or padding of its own: whoever builds sequences does.
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { z } from 'zod'
 import { AppError } from '#core/shared/errors.ts'
-import { byteCharacters, characterBytes, wordPattern } from './byte-level.ts'
+import { byteCharacters, splitWords, tokenBytes } from './byte-level.ts'
+import { createHeap } from './heap.ts'
+import { checkTokenizerJson, mergeParts, tokenizerError, type AddedToken, type TokenizerJson } from './tokenizer-json.ts'
 
-const addedTokenSchema = z.object({ id: z.int().min(0), content: z.string().min(1), special: z.boolean().default(false) })
-const fileSchema = z.object({
-  normalizer: z.object({ type: z.literal('NFC') }).nullable().optional(),
-  pre_tokenizer: z.object({ type: z.literal('ByteLevel'), add_prefix_space: z.boolean().default(false), use_regex: z.boolean().default(true) }),
-  added_tokens: z.array(addedTokenSchema).default([]),
-  model: z.object({
-    type: z.literal('BPE').default('BPE'),
-    vocab: z.record(z.string(), z.int().min(0)),
-    merges: z.array(z.union([z.string(), z.tuple([z.string(), z.string()])])),
-  }),
-})
+/** Ends every document; the first of the special tokens of a trained tokenizer, so its id is 0. */
+export const endOfText = '<|endoftext|>'
+/** Special tokens of a trained tokenizer. As in OLMoE, the chat markers `<|user|>`, `<|assistant|>`, `<|system|>` are plain text. */
+export const defaultSpecialTokens: readonly string[] = [endOfText, '<|padding|>']
 
-export type AddedToken = z.output<typeof addedTokenSchema>
-/** What defines a tokenizer; `tokens[id]` are byte-level strings, added tokens included. */
-export type TokenizerDefinition = { tokens: readonly string[]; merges: readonly (readonly [string, string])[]; addedTokens: readonly AddedToken[]; normalise: boolean }
-
-/** Turns ids into text as they come, holding bytes back until a character is whole. */
-export type TokenDecoder = { push(id: number): string; end(): string }
+export type StreamDecoder = {
+  /** The text that became whole with this id: nothing while it ends inside a UTF-8 character. */
+  push(id: number): string
+  /** What is left, cut characters as U+FFFD. */
+  end(): string
+}
 
 export type Tokenizer = {
+  /** Largest id + 1. */
   readonly vocabularySize: number
-  readonly addedTokens: readonly AddedToken[]
-  /** Content of tokenizer.json. */
-  readonly json: string
-  /** sha256 of `json`. */
+  /** Id of `<|endoftext|>`, or null when the vocabulary has none. */
+  readonly eosId: number | null
+  /** sha256 of `serializeTokenizer`. */
   readonly hash: string
-  encode(text: string): number[]
+  readonly json: TokenizerJson
+  /** Special tokens written out in the text become their ids, unless `special` is 'text': then they are ordinary text (documents). */
+  encode(text: string, options?: { special?: 'token' | 'text' }): Uint32Array
+  /** Ids outside the vocabulary give no text (models may have more rows than the tokenizer has tokens). */
   decode(ids: Iterable<number>): string
-  createDecoder(): TokenDecoder
+  createDecoder(): StreamDecoder
+  /** Id of a token as it is written in the file ("Ġthe") or of an added token. */
+  idOf(token: string): number | undefined
 }
 
-const cacheLimit = 200_000
+/** Pairs of ids are Map keys: left · 2²¹ + right, exact in a double. */
+const idLimit = 2 ** 21
 const cachedWordLength = 48
+const cachedWords = 200_000
 
-/** Merges the lowest-ranked pair of `ids` (byte ids of one word) until none is left. */
-function mergeWord(ids: number[], ranks: ReadonlyMap<number, { rank: number; id: number }>, size: number): number[] {
-  while (ids.length > 1) {
-    let best: { rank: number; id: number } | undefined
-    let at = -1
-    for (let i = 0; i + 1 < ids.length; i++) {
-      const merge = ranks.get(ids[i]! * size + ids[i + 1]!)
-      if (merge && (best === undefined || merge.rank < best.rank)) [best, at] = [merge, i]
-    }
-    if (!best) break
-    ids.splice(at, 2, best.id)
+type Merges = { byteIds: Int32Array; rankOf: Map<number, number>; resultOf: Int32Array }
+
+function readMerges(json: TokenizerJson, file: string): Merges {
+  const vocabulary = new Map(Object.entries(json.model.vocab))
+  const need = (token: string, field: string): number => {
+    const id = vocabulary.get(token)
+    if (id === undefined) throw tokenizerError(file, field, `token ${JSON.stringify(token)} is not in the vocabulary`)
+    if (id >= idLimit) throw tokenizerError(file, field, `id ${id} is beyond ${idLimit - 1}`)
+    return id
   }
-  return ids
+  const byteIds = Int32Array.from(byteCharacters, (character) => need(character, 'model.vocab'))
+  const resultOf = new Int32Array(json.model.merges.length)
+  const rankOf = new Map<number, number>()
+  json.model.merges.forEach((merge, rank) => {
+    const [left, right] = mergeParts(merge)
+    const field = `model.merges[${rank}]`
+    rankOf.set(need(left, field) * idLimit + need(right, field), rank)
+    resultOf[rank] = need(left + right, field)
+  })
+  return { byteIds, rankOf, resultOf }
 }
 
-function serialise({ tokens, merges, addedTokens, normalise }: TokenizerDefinition): string {
-  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false }
-  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true }
-  return `${JSON.stringify({
-    version: '1.0',
-    truncation: null,
-    padding: null,
-    added_tokens: addedTokens.map(({ id, content, special }) => ({ id, content, ...flags, special })),
-    normalizer: normalise ? { type: 'NFC' } : null,
-    pre_tokenizer: byteLevel,
-    post_processor: byteLevel,
-    decoder: byteLevel,
-    model: {
-      type: 'BPE', dropout: null, unk_token: null, continuing_subword_prefix: null, end_of_word_suffix: null, fuse_unk: false, byte_fallback: false, ignore_merges: false,
-      vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
-      merges: merges.map(([left, right]) => [left, right]),
-    },
-  })}\n`
-}
-
-/** Builds a tokenizer from its definition; `json` defaults to its own serialisation. */
-export function createTokenizer(definition: TokenizerDefinition, json = serialise(definition)): Tokenizer {
-  const { tokens, merges, addedTokens, normalise } = definition
-  const size = tokens.length
-  const idOf = new Map(tokens.map((token, id) => [token, id]))
-  const byteIds = byteCharacters.map((character) => idOf.get(character) ?? -1)
-  const ranks = new Map(merges.map(([left, right], rank) => [idOf.get(left)! * size + idOf.get(right)!, { rank, id: idOf.get(left + right)! }]))
-  const added = new Map(addedTokens.map(({ content, id }) => [content, id]))
-  const escaped = [...added.keys()].sort((a, b) => b.length - a.length).map((content) => content.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'))
-  const addedPattern = escaped.length > 0 ? new RegExp(`(${escaped.join('|')})`) : null
-  const addedById = new Map(addedTokens.map(({ content, id }) => [id, content]))
-  const cache = new Map<string, number[]>()
+/** The merging of one word: its pair of lowest rank first, leftmost of equals, until none is left. O(n log n) however long the word. */
+function createWordEncoder({ byteIds, rankOf, resultOf }: Merges): (word: string) => Uint32Array {
   const utf8 = new TextEncoder()
-  const tokenBytes = new Map<number, Uint8Array>()
-
-  const encodeWord = (word: string): number[] => {
-    const known = cache.get(word)
-    if (known) return known
-    const ids = mergeWord(Array.from(utf8.encode(word), (byte) => byteIds[byte]!), ranks, size)
-    if (word.length <= cachedWordLength) {
-      if (cache.size >= cacheLimit) cache.clear()
-      cache.set(word, ids)
+  const heap = createHeap()
+  return (word) => {
+    const bytes = utf8.encode(word)
+    const n = bytes.length
+    const symbols = Int32Array.from(bytes, (byte) => byteIds[byte]!)
+    const next = Int32Array.from({ length: n }, (_, i) => i + 1)
+    const previous = Int32Array.from({ length: n }, (_, i) => i - 1)
+    const rankAt = (i: number): number | undefined => (next[i]! < n ? rankOf.get(symbols[i]! * idLimit + symbols[next[i]!]!) : undefined)
+    const offer = (i: number): void => {
+      const rank = rankAt(i)
+      if (rank !== undefined) heap.push(rank, i)
     }
+    for (let i = 0; i < n; i++) offer(i)
+    let left = n
+    while (heap.pop()) {
+      const [i, rank] = [heap.value, heap.priority]
+      // An entry whose symbols have merged since is out of date.
+      if (symbols[i]! < 0 || rankAt(i) !== rank) continue
+      const merged = next[i]!
+      symbols[i] = resultOf[rank]!
+      symbols[merged] = -1
+      next[i] = next[merged]!
+      if (next[i]! < n) previous[next[i]!] = i
+      left--
+      offer(i)
+      if (previous[i]! >= 0) offer(previous[i]!)
+    }
+    const ids = new Uint32Array(left)
+    for (let i = 0, k = 0; i < n; i = next[i]!) ids[k++] = symbols[i]!
     return ids
   }
-  const encodePlain = (text: string, out: number[]): void => {
-    for (const word of (normalise ? text.normalize('NFC') : text).match(wordPattern) ?? []) for (const id of encodeWord(word)) out.push(id)
+}
+
+/** Cuts text at added tokens: the longest one at the leftmost place wins. Odd parts are the tokens. Null when there are none. */
+function createSplitter(tokens: readonly AddedToken[]): ((text: string) => string[]) | null {
+  if (tokens.length === 0) return null
+  const longestFirst = tokens.map(({ content }) => content).sort((a, b) => b.length - a.length)
+  const pattern = new RegExp(`(${longestFirst.map((content) => RegExp.escape(content)).join('|')})`, 'u')
+  return (text) => text.split(pattern)
+}
+
+/** A list of ids that grows. */
+function createIdList() {
+  let ids = new Uint32Array(1024)
+  let length = 0
+  return {
+    append(more: ArrayLike<number>): void {
+      if (length + more.length > ids.length) {
+        const larger = new Uint32Array(Math.max(ids.length * 2, length + more.length))
+        larger.set(ids)
+        ids = larger
+      }
+      for (let i = 0; i < more.length; i++) ids[length++] = more[i]!
+    },
+    take: (): Uint32Array => ids.slice(0, length),
   }
-  const bytesOf = (id: number): Uint8Array => {
-    let bytes = tokenBytes.get(id)
-    if (!bytes) {
-      const content = addedById.get(id)
-      bytes = content !== undefined ? utf8.encode(content) : Uint8Array.from(tokens[id] ?? '', (character) => characterBytes.get(character) ?? 63)
-      tokenBytes.set(id, bytes)
+}
+type IdList = ReturnType<typeof createIdList>
+
+/** The encoder of one tokenizer.json, in Hugging Face's order: raw added tokens, normalizer, normalized added tokens, words, merges. */
+function createEncoder(json: TokenizerJson, merges: Merges): Tokenizer['encode'] {
+  const encodeWord = createWordEncoder(merges)
+  const cache = new Map<string, Uint32Array>()
+  const idOfAdded = new Map(json.added_tokens.map(({ content, id }) => [content, id]))
+  const normalize = (text: string): string => (json.normalizer ? text.normalize('NFC') : text)
+  const prefix = json.pre_tokenizer.add_prefix_space === true
+  const raw = json.added_tokens.filter((token) => token.normalized !== true)
+  const [splitRaw, splitRawPlain] = [createSplitter(raw), createSplitter(raw.filter((token) => !token.special))]
+  const normalized = json.added_tokens.filter((token) => token.normalized === true)
+  const [splitNormalized, splitNormalizedPlain] = [createSplitter(normalized), createSplitter(normalized.filter((token) => !token.special))]
+
+  const encodeWords = (text: string, ids: IdList): void => {
+    for (const word of splitWords(prefix && !text.startsWith(' ') ? ` ${text}` : text)) {
+      let encoded = cache.get(word)
+      if (encoded === undefined) {
+        encoded = encodeWord(word)
+        if (word.length <= cachedWordLength && cache.size < cachedWords) cache.set(word, encoded)
+      }
+      ids.append(encoded)
     }
-    return bytes
   }
-  const createDecoder = (): TokenDecoder => {
-    const decoder = new TextDecoder('utf-8')
-    return { push: (id) => decoder.decode(bytesOf(id), { stream: true }), end: () => decoder.decode() }
+  const eachPart = (text: string, split: ((text: string) => string[]) | null, ids: IdList, between: (part: string) => void): void => {
+    if (!split) return between(text)
+    split(text).forEach((part, i) => {
+      if (i % 2 === 1) ids.append([idOfAdded.get(part)!])
+      else if (part !== '') between(part)
+    })
+  }
+  return (text, { special = 'token' } = {}) => {
+    const ids = createIdList()
+    const plain = special === 'text'
+    if (text === '') return ids.take()
+    eachPart(text.toWellFormed(), plain ? splitRawPlain : splitRaw, ids, (part) =>
+      eachPart(normalize(part), plain ? splitNormalizedPlain : splitNormalized, ids, (words) => encodeWords(words, ids)),
+    )
+    return ids.take()
+  }
+}
+
+/** The bytes of every id; undefined where the ids have a gap. */
+function readBytes(json: TokenizerJson, file: string): (Uint8Array | undefined)[] {
+  const bytesOf: (Uint8Array | undefined)[] = []
+  const added = new Set(json.added_tokens.map(({ id }) => id))
+  for (const [token, id] of Object.entries(json.model.vocab)) {
+    if (added.has(id)) continue
+    const bytes = tokenBytes(token)
+    if (!bytes) throw tokenizerError(file, 'model.vocab', `token ${JSON.stringify(token)} is not written in byte-level characters`)
+    bytesOf[id] = bytes
+  }
+  for (const { id, content } of json.added_tokens) bytesOf[id] = new TextEncoder().encode(content)
+  return bytesOf
+}
+
+/** A tokenizer from a parsed tokenizer.json; `file` names it in errors. Throws AppError `tokenizer.unsupported`. */
+export function createTokenizer(value: unknown, file = 'tokenizer.json'): Tokenizer {
+  const json = checkTokenizerJson(value, file)
+  const bytesOf = readBytes(json, file)
+  const ids = new Map([...Object.entries(json.model.vocab), ...json.added_tokens.map(({ content, id }): [string, number] => [content, id])])
+  const createDecoder = (): StreamDecoder => {
+    const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
+    return {
+      push: (id) => (bytesOf[id] ? utf8.decode(bytesOf[id], { stream: true }) : ''),
+      end: () => utf8.decode(),
+    }
   }
   return {
-    vocabularySize: size,
-    addedTokens,
+    vocabularySize: bytesOf.length,
+    eosId: ids.get(endOfText) ?? null,
+    hash: createHash('sha256').update(serialize(json)).digest('hex'),
     json,
-    hash: createHash('sha256').update(json).digest('hex'),
-    encode(text) {
-      const out: number[] = []
-      const clean = text.isWellFormed() ? text : text.toWellFormed()
-      if (!addedPattern) encodePlain(clean, out)
-      else {
-        for (const part of clean.split(addedPattern)) {
-          const id = added.get(part)
-          if (id !== undefined) out.push(id)
-          else if (part !== '') encodePlain(part, out)
-        }
-      }
-      return out
-    },
-    decode(ids) {
+    encode: createEncoder(json, readMerges(json, file)),
+    decode(sequence) {
       const decoder = createDecoder()
       let text = ''
-      for (const id of ids) text += decoder.push(id)
+      for (const id of sequence) text += decoder.push(id)
       return text + decoder.end()
     },
     createDecoder,
+    idOf: (token) => ids.get(token),
   }
 }
 
-function invalid(path: string, field: string, what: string): AppError {
-  return new AppError('tokenizer.invalid', `${path}: ${field}: ${what}`, { params: { file: path, field }, hint: 'Only byte-level BPE tokenizers (GPT-2, GPT-NeoX, OLMo) can be read.' })
-}
-
-/** Ids must be 0..n−1 without holes, every byte must have a token, every merge must make a token. */
-function checkDefinition(path: string, { tokens, merges }: TokenizerDefinition): void {
-  const hole = Array.from(tokens).findIndex((token) => token === undefined)
-  if (hole >= 0) throw invalid(path, 'model.vocab', `no token has id ${hole}`)
-  const known = new Set(tokens)
-  const missing = byteCharacters.findIndex((character) => !known.has(character))
-  if (missing >= 0) throw invalid(path, 'model.vocab', `byte ${missing} has no token`)
-  const broken = merges.findIndex(([left, right]) => !known.has(left) || !known.has(right) || !known.has(left + right))
-  if (broken >= 0) throw invalid(path, `model.merges.${broken}`, `"${merges[broken]!.join(' ')}" joins tokens that are not in the vocabulary`)
-}
-
-/** Reads a tokenizer.json. Throws AppError `tokenizer.invalid` naming the field. */
+/** Reads a tokenizer.json. Throws AppError `file.unreadable` or `tokenizer.unsupported`. */
 export function loadTokenizer(path: string): Tokenizer {
-  let json: string
-  let content: unknown
+  let value: unknown
   try {
-    json = readFileSync(path, 'utf8')
-    content = JSON.parse(json)
+    value = JSON.parse(readFileSync(path, 'utf8'))
   } catch (error) {
-    throw invalid(path, '(file)', error instanceof SyntaxError ? 'is not JSON' : 'cannot be read')
+    const hint = 'Check the path and its permissions, and that the file is a whole tokenizer.json.'
+    throw new AppError('file.unreadable', `${path} cannot be read: ${(error as Error).message}`, { params: { file: path }, hint, cause: error })
   }
-  const parsed = fileSchema.safeParse(content)
-  if (!parsed.success) throw invalid(path, parsed.error.issues[0]!.path.join('.'), parsed.error.issues[0]!.message)
-  const { model, added_tokens: addedTokens, normalizer, pre_tokenizer: split } = parsed.data
-  if (split.add_prefix_space || !split.use_regex) throw invalid(path, 'pre_tokenizer', 'expected add_prefix_space false and use_regex true')
-  const tokens: string[] = []
-  for (const [token, id] of Object.entries(model.vocab)) tokens[id] = token
-  for (const { id, content: text } of addedTokens) tokens[id] ??= text
-  const merges = model.merges.map((merge): [string, string] => (typeof merge === 'string' ? (merge.split(' ') as [string, string]) : merge))
-  const definition = { tokens, merges, addedTokens, normalise: normalizer !== null && normalizer !== undefined }
-  checkDefinition(path, definition)
-  return createTokenizer(definition, json)
+  return createTokenizer(value, path)
+}
+
+function serialize(json: TokenizerJson): string {
+  return `${JSON.stringify(json, null, 1)}\n`
+}
+
+/** The text of the tokenizer's tokenizer.json, which Hugging Face's libraries load. */
+export function serializeTokenizer(tokenizer: Tokenizer): string {
+  return serialize(tokenizer.json)
 }
