@@ -1,181 +1,140 @@
 /**
- * Builds a mix: documents of several domains, tokenized, split into training and held-out parts, written as token files.
- * `mixes/<id>/` holds per domain and part a raw little-endian token file (uint16, or uint32 above 65,536 ids; every document ends
- * with EOS) and a document index (uint32 first token of each document), and a manifest with the hash of every file.
- * The id comes from what went in: the same documents, tokenizer and settings give the same folder, byte for byte.
+ * Builds a mix: scans every source (size, fingerprint, split), then tokenizes its documents into the token files of its two splits.
+ * It writes into a folder that the caller publishes as a whole, holds one document at a time, and lets other work of the process run
+ * between documents. Same sources and tokenizer, same bytes.
  */
-import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { z } from 'zod'
-import { writeFileAtomic, writeFolderAtomic, sha256File, type WrittenFile } from '#core/formats/atomic.ts'
 import { AppError } from '#core/shared/errors.ts'
-import { mixDomainSchema, type Mix } from '#core/shared/mixes.ts'
+import type { Source } from './documents.ts'
+import { indexFile, mixHashOf, mixIdOf, tokenFile, verifyMix, type ManifestDomain, type MixManifest } from './mix-manifest.ts'
+import { defaultSplit, documentHash, scanDomain, type DomainScan, type SplitOptions } from './split.ts'
+import { createHashedFile, createTokenWriter, tokenBytesFor, type FileRecord } from './token-writer.ts'
 import { serializeTokenizer, type Tokenizer } from './tokenizer.ts'
 
-export type Document = { id: string; text: string }
-export type DomainDocuments = { name: string; licence: string; documents: readonly Document[] }
-export const parts = ['train', 'validation'] as const
-export type Part = (typeof parts)[number]
+/** Raise it when the same inputs would give other bytes. */
+const buildVersion = 1
 
-const fileSchema = z.object({ sizeBytes: z.number(), sha256: z.string() })
-export const mixManifestSchema = z.object({
-  format: z.literal('moe-workbench-mix'),
-  version: z.literal(1),
-  id: z.string(),
-  name: z.string(),
-  hash: z.string(),
-  createdAt: z.number(),
-  vocabularySize: z.int(),
-  eosTokenId: z.int(),
-  bytesPerToken: z.union([z.literal(2), z.literal(4)]),
-  tokenizerHash: z.string(),
-  domains: z.array(mixDomainSchema),
-  files: z.record(z.string(), fileSchema),
-})
-export type MixManifest = z.infer<typeof mixManifestSchema>
+export type MixPlan = { id: string; tokenizer: Tokenizer; eosId: number; sources: { source: Source; scan: DomainScan }[] }
 
-export type MixOptions = {
-  name: string
-  tokenizer: Tokenizer
-  eosTokenId: number
-  /** Share of a domain's bytes that is held out, at least `validationFloorBytes`. */
-  validationShare: number
-  validationFloorBytes: number
-  now: number
-  /** Bytes tokenized so far of all bytes. */
-  onProgress(doneBytes: number, totalBytes: number): void
+/** Documents so far of all documents. */
+export type MixProgress = (done: number, total: number) => void
+
+/** Lets the event loop run when the last time is longer ago than `sliceMs`; throws when `signal` says so. */
+function createPause(signal: AbortSignal | undefined, sliceMs = 30): () => Promise<void> | undefined {
+  let since = performance.now()
+  return () => {
+    signal?.throwIfAborted()
+    if (performance.now() - since < sliceMs) return undefined
+    return new Promise((resolve) =>
+      setImmediate(() => {
+        since = performance.now()
+        resolve()
+      }),
+    )
+  }
 }
 
-const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
+/** Reads every source once and settles what the mix will be; its id says whether it is built already. Throws AppError `mix.empty` or `mix.noEos`. */
+export async function planMix(stem: string, sources: readonly Source[], tokenizer: Tokenizer, split: SplitOptions = defaultSplit): Promise<MixPlan> {
+  const { eosId } = tokenizer
+  if (eosId === null) {
+    throw new AppError('mix.noEos', 'the tokenizer has no <|endoftext|> token to end documents with', { hint: 'Train a tokenizer on the sources, or load one that has it.' })
+  }
+  const scanned = []
+  for (const source of sources) {
+    const scan = await scanDomain(source.documents(), split)
+    if (scan.documents === 0) throw new AppError('mix.empty', `source ${source.name} has no documents`, { params: { source: source.name }, hint: 'Take it out of the mix or check its files.' })
+    scanned.push({ source, scan })
+  }
+  const inputs = [buildVersion, tokenizer.hash, split, scanned.map(({ source, scan }) => [source.name, source.licence, scan.fingerprint])]
+  return { id: mixIdOf(stem, inputs), tokenizer, eosId, sources: scanned }
+}
+
+type Built = { domain: ManifestDomain; files: Record<string, FileRecord> }
+
+/** Tokenizes one source into `folder`. */
+async function buildDomain(plan: MixPlan, index: number, folder: string, afterDocument: () => Promise<void> | undefined): Promise<Built> {
+  const { source, scan } = plan.sources[index]!
+  const tokenBytes = tokenBytesFor(plan.tokenizer.vocabularySize)
+  const paths = { train: tokenFile(source.name, 'train'), validation: tokenFile(source.name, 'validation'), index: indexFile(source.name) }
+  const writers = { train: createTokenWriter(join(folder, paths.train), tokenBytes), validation: createTokenWriter(join(folder, paths.validation), tokenBytes) }
+  const indexWriter = createHashedFile(join(folder, paths.index))
+  let [documents, validationDocuments] = [0, 0]
+  const close = (): Record<string, FileRecord> => ({
+    [paths.train]: writers.train.close(),
+    [paths.validation]: writers.validation.close(),
+    [paths.index]: indexWriter.close(),
+  })
+  try {
+    for await (const { id, text } of source.documents()) {
+      const hash = documentHash(text)
+      const split = hash <= scan.lastValidationHash ? 'validation' : 'train'
+      const start = writers[split].tokens
+      writers[split].write(plan.tokenizer.encode(text, { special: 'text' }))
+      writers[split].write([plan.eosId])
+      indexWriter.write(Buffer.from(`${JSON.stringify({ id, split, start, tokens: writers[split].tokens - start, hash })}\n`))
+      documents++
+      if (split === 'validation') validationDocuments++
+      await afterDocument()
+    }
+  } catch (error) {
+    close()
+    throw error
+  }
+  if (documents !== scan.documents) {
+    throw new AppError('mix.sourceChanged', `source ${source.name} gave ${documents} documents, ${scan.documents} a moment before`, {
+      params: { source: source.name, found: documents, expected: scan.documents },
+      hint: 'Its files changed while the mix was built. Build again.',
+    })
+  }
+  const tokens = { trainTokens: writers.train.tokens, validationTokens: writers.validation.tokens }
+  const { bytes, fingerprint } = scan
+  return { domain: { name: source.name, licence: source.licence, fingerprint, documents, bytes, validationDocuments, ...tokens }, files: close() }
+}
 
 /**
- * Splits a domain's documents by hash: those of lowest hash are held out until their share is reached. A document's part depends on
- * its text, not its place; a text that stands twice is used once, so nothing held out can be trained on.
+ * Fills the empty `folder` with the mix of `plan`, manifest last, and reads all of it back. The caller publishes the folder (rename) or
+ * removes it. Aborting `signal` ends it with the signal's reason.
  */
-export function splitDocuments(documents: readonly Document[], share: number, floorBytes: number): Record<Part, Document[]> {
-  const byHash = new Map<string, Document>()
-  for (const document of documents) {
-    const hash = sha256(document.text)
-    if (!byHash.has(hash)) byHash.set(hash, document)
+export async function buildMix(plan: MixPlan, folder: string, options: { onProgress?: MixProgress; signal?: AbortSignal } = {}): Promise<MixManifest> {
+  const total = plan.sources.reduce((sum, { scan }) => sum + scan.documents, 0)
+  const pause = createPause(options.signal)
+  let done = 0
+  const afterDocument = (): Promise<void> | undefined => {
+    done++
+    const turn = pause()
+    if (turn) options.onProgress?.(done, total)
+    return turn
   }
-  const size = (document: Document): number => Buffer.byteLength(document.text)
-  const total = [...byHash.values()].reduce((sum, document) => sum + size(document), 0)
-  const wanted = Math.min(total / 2, Math.max(share * total, floorBytes))
-  const validation = new Set<Document>()
-  let bytes = 0
-  for (const hash of [...byHash.keys()].sort()) {
-    if (bytes >= wanted || validation.size === byHash.size - 1) break
-    const document = byHash.get(hash)!
-    validation.add(document)
-    bytes += size(document)
+  const domains: ManifestDomain[] = []
+  const files: Record<string, FileRecord> = {}
+  for (let i = 0; i < plan.sources.length; i++) {
+    const built = await buildDomain(plan, i, folder, afterDocument)
+    domains.push(built.domain)
+    Object.assign(files, built.files)
   }
-  const unique = [...byHash.values()]
-  return { train: unique.filter((document) => !validation.has(document)), validation: unique.filter((document) => validation.has(document)) }
+  const tokenizerFile = createHashedFile(join(folder, 'tokenizer.json'))
+  tokenizerFile.write(Buffer.from(serializeTokenizer(plan.tokenizer)))
+  files['tokenizer.json'] = tokenizerFile.close()
+  const { vocabularySize, hash: tokenizerHash } = plan.tokenizer
+  const content = { tokenizerHash, vocabularySize, tokenBytes: tokenBytesFor(vocabularySize), eosId: plan.eosId, domains, files }
+  const manifest: MixManifest = { format: 'moe-workbench-mix', version: 1, id: plan.id, hash: mixHashOf(content), ...content }
+  writeFileSync(join(folder, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`, { flag: 'wx' })
+  options.onProgress?.(total, total)
+  return verifyMix(folder)
 }
 
-/** The id that buildMix would give: a hash of everything that decides the token files. */
-export function mixIdOf(domains: readonly DomainDocuments[], options: Pick<MixOptions, 'tokenizer' | 'eosTokenId' | 'validationShare' | 'validationFloorBytes'>): string {
-  const hash = createHash('sha256')
-  hash.update(JSON.stringify([1, options.tokenizer.hash, options.eosTokenId, options.validationShare, options.validationFloorBytes]))
-  for (const { name, documents } of domains) {
-    hash.update(`\0${name}\0`)
-    for (const { text } of documents) hash.update(sha256(text))
-  }
-  return hash.digest('hex').slice(0, 16)
-}
-
-/** Tokens of documents, each ended by EOS, and the first token of each. Gives the event loop a turn every few documents. */
-async function tokenize(documents: readonly Document[], { tokenizer, eosTokenId }: MixOptions, onBytes: (bytes: number) => void): Promise<{ tokens: number[]; starts: number[] }> {
-  const tokens: number[] = []
-  const starts: number[] = []
-  let sinceTurn = 0
-  for (const { text } of documents) {
-    starts.push(tokens.length)
-    for (const id of tokenizer.encode(text, { special: 'text' })) tokens.push(id)
-    tokens.push(eosTokenId)
-    const bytes = Buffer.byteLength(text)
-    onBytes(bytes)
-    sinceTurn += bytes
-    if (sinceTurn < 200_000) continue
-    sinceTurn = 0
-    await new Promise((resolve) => setImmediate(resolve))
-  }
-  return { tokens, starts }
-}
-
-function littleEndian(values: readonly number[], bytes: 2 | 4): Uint8Array {
-  const view = new DataView(new ArrayBuffer(values.length * bytes))
-  values.forEach((value, i) => (bytes === 2 ? view.setUint16(2 * i, value, true) : view.setUint32(4 * i, value, true)))
-  return new Uint8Array(view.buffer)
-}
-
-/** Builds the mix under `mixesFolder`, or finds it built. Nothing half-written is ever seen under its final name. */
-export async function buildMix(domains: readonly DomainDocuments[], options: MixOptions, mixesFolder: string): Promise<MixManifest> {
-  const id = mixIdOf(domains, options)
-  const folder = join(mixesFolder, id)
-  if (existsSync(join(folder, 'manifest.json'))) return readMixManifest(folder)
-  mkdirSync(mixesFolder, { recursive: true })
-  const totalBytes = domains.reduce((sum, { documents }) => sum + documents.reduce((bytes, { text }) => bytes + Buffer.byteLength(text), 0), 0)
-  let doneBytes = 0
-  const bytesPerToken = options.tokenizer.vocabularySize <= 65_536 ? 2 : 4
-  return writeFolderAtomic(folder, async (temporary) => {
-    const files: Record<string, WrittenFile> = {}
-    const write = async (name: string, content: Uint8Array): Promise<void> => {
-      files[name] = await writeFileAtomic(join(temporary, name), [content])
-      if ((await sha256File(join(temporary, name))) !== files[name].sha256) throw new AppError('disk.corrupt', `${name} read back differs from what was written`, { params: { file: name }, hint: 'The disk may be failing. Try another library folder.' })
+/** Every k-th document of each source, so that about `budgetBytes` come out in the sources' own proportions: what a tokenizer is trained on. */
+export async function* stratifiedTexts(sources: readonly Source[], totalBytes: number, budgetBytes: number): AsyncGenerator<string> {
+  const share = Math.min(1, budgetBytes / Math.max(1, totalBytes))
+  for (const source of sources) {
+    let [seen, given] = [0, 0]
+    for await (const { text } of source.documents()) {
+      seen += text.length
+      if (given >= seen * share) continue
+      given += text.length
+      yield text
     }
-    const described: Mix['domains'] = []
-    for (const { name, licence, documents } of domains) {
-      const split = splitDocuments(documents, options.validationShare, options.validationFloorBytes)
-      const counts = { train: 0, validation: 0 }
-      for (const part of parts) {
-        const { tokens, starts } = await tokenize(split[part], options, (bytes) => options.onProgress((doneBytes += bytes), totalBytes))
-        await write(`${name}.${part}.tokens`, littleEndian(tokens, bytesPerToken))
-        await write(`${name}.${part}.documents`, littleEndian(starts, 4))
-        counts[part] = tokens.length
-      }
-      const used = [...split.train, ...split.validation]
-      const bytes = used.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0)
-      described.push({ name, licence, documents: used.length, bytes, trainTokens: counts.train, validationTokens: counts.validation })
-    }
-    files['tokenizer.json'] = await writeFileAtomic(join(temporary, 'tokenizer.json'), [serializeTokenizer(options.tokenizer)])
-    const manifest: MixManifest = {
-      format: 'moe-workbench-mix',
-      version: 1,
-      id,
-      name: options.name,
-      hash: sha256(JSON.stringify(Object.entries(files).map(([name, file]) => [name, file.sha256]).sort())),
-      createdAt: options.now,
-      vocabularySize: options.tokenizer.vocabularySize,
-      eosTokenId: options.eosTokenId,
-      bytesPerToken,
-      tokenizerHash: options.tokenizer.hash,
-      domains: described,
-      files,
-    }
-    await writeFileAtomic(join(temporary, 'manifest.json'), [`${JSON.stringify(manifest, null, 2)}\n`])
-    return manifest
-  })
-}
-
-/** Reads a mix's manifest. Throws AppError `mix.damaged`. */
-export function readMixManifest(folder: string): MixManifest {
-  try {
-    return mixManifestSchema.parse(JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')))
-  } catch (error) {
-    throw new AppError('mix.damaged', `${folder} is not a mix: ${error instanceof Error ? error.message : String(error)}`, { params: { folder }, hint: 'Build the mix again.' })
-  }
-}
-
-/** What the rest of the product knows of a mix. */
-export function describeMix(manifest: MixManifest): Mix {
-  const { id, name, hash, createdAt, vocabularySize, tokenizerHash, domains, files } = manifest
-  const total = (key: 'trainTokens' | 'validationTokens'): number => domains.reduce((sum, domain) => sum + domain[key], 0)
-  return {
-    id, name, hash, createdAt, vocabularySize, tokenizerHash, domains,
-    trainTokens: total('trainTokens'),
-    validationTokens: total('validationTokens'),
-    sizeBytes: Object.values(files).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
   }
 }

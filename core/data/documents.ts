@@ -1,0 +1,51 @@
+/**
+ * Documents and sources, as a mix is built from: a source is one domain's documents in a fixed order, streamed as often as asked.
+ * Also the one reader so far, JSON lines. A source that reads other files only has to give the same documents each time.
+ */
+import { createReadStream } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { AppError } from '#core/shared/errors.ts'
+
+/** `id` is unique in its source and names where the text came from. */
+export type Document = { id: string; text: string }
+
+export type Source = {
+  /** Domain name: letters, digits, "-" or "_"; it names files. */
+  name: string
+  licence: string
+  documents(): AsyncIterable<Document>
+}
+
+function rowError(path: string, row: number, what: string): AppError {
+  return new AppError('documents.badRow', `${path}, row ${row}: ${what}`, {
+    params: { file: path, row, found: what },
+    hint: 'Every row is one JSON object with the strings "id" and "text".',
+  })
+}
+
+/** Streams {id, text} rows of a .jsonl file; empty rows are skipped. Throws AppError `documents.badRow` or `file.unreadable`. */
+export async function* readJsonLines(path: string): AsyncGenerator<Document> {
+  const stream = createReadStream(path, { encoding: 'utf8', highWaterMark: 1 << 20 })
+  let row = 0
+  try {
+    for await (const line of createInterface({ input: stream, crlfDelay: Infinity })) {
+      row++
+      if (line.trim() === '') continue
+      let value: unknown
+      try {
+        value = JSON.parse(line)
+      } catch {
+        throw rowError(path, row, 'not JSON')
+      }
+      const { id, text } = (value ?? {}) as { id?: unknown; text?: unknown }
+      if (typeof id !== 'string') throw rowError(path, row, `"id" is ${typeof id}, expected a string`)
+      if (typeof text !== 'string') throw rowError(path, row, `"text" is ${typeof text}, expected a string`)
+      yield { id, text }
+    }
+  } catch (error) {
+    if (error instanceof AppError || (error as NodeJS.ErrnoException).code === undefined) throw error
+    throw new AppError('file.unreadable', `${path} cannot be read`, { params: { file: path }, hint: 'Check the path and its permissions.', cause: error })
+  } finally {
+    stream.destroy()
+  }
+}
