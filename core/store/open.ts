@@ -76,6 +76,16 @@ function readableError(error: unknown, path: string): unknown {
   return error
 }
 
+/** The AppError for a write that the disk refused; any other error as it is. */
+export function toStoreError(error: unknown): unknown {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+  if (code !== 'SQLITE_FULL' && !code.startsWith('SQLITE_IOERR')) return error
+  return new AppError('disk.full', `The library's database could not be written: ${(error as Error).message}`, {
+    hint: 'Free some space on its disk, then go on. What was stored before is safe.',
+    cause: error,
+  })
+}
+
 const corrupt = (path: string, found: string): AppError =>
   new AppError('store.corrupt', `${path} is damaged: ${found}`, {
     params: { path, found },

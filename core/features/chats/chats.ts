@@ -1,0 +1,137 @@
+/**
+ * Calls on chats. A reply is stored when it begins, about every second while it grows, and when it ends, however it ends:
+ * what was made is kept. One reply at a time per chat.
+ */
+import { randomInt } from 'node:crypto'
+import type { Chat, ChatEvent, Message, Sampling } from '#core/shared/chats.ts'
+import { AppError } from '#core/shared/errors.ts'
+import { deleteChat, deleteMessage, findChat, insertChat, insertMessage, listChats, setChatTitle, updateMessage } from '#core/store/chats.ts'
+import { api } from '../api.ts'
+import { requireCheckpoint } from '../checkpoints/checkpoints.ts'
+import type { Services } from '../services.ts'
+import { promptOf, titleOf } from './text.ts'
+
+const saveEveryMs = 1000
+
+export const chatsRouter = api.chats.router({
+  list: api.chats.list.handler(({ context }) => listChats(context.store)),
+
+  get: api.chats.get.handler(({ input, context }) => requireChat(context, input.id)),
+
+  create: api.chats.create.handler(({ input, context: { store, host } }) => {
+    requireCheckpoint({ store }, input.checkpointId)
+    const chat = { id: host.newId(), checkpointId: input.checkpointId, title: '', createdAt: host.now() }
+    insertChat(store, chat)
+    return { ...chat, messages: [] }
+  }),
+
+  remove: api.chats.remove.handler(({ input, context }) => {
+    requireChat(context, input.id)
+    deleteChat(context.store, input.id)
+    return {}
+  }),
+
+  send: api.chats.send.handler(({ input, context, signal }) => {
+    const chat = requireFree(context, input.chatId)
+    const user = newMessage(context, { role: 'user', text: input.text })
+    return reply(context, chat, user, input.sampling, signal)
+  }),
+
+  regenerate: api.chats.regenerate.handler(({ input, context, signal }) => {
+    const chat = requireFree(context, input.chatId)
+    if (chat.messages.length === 0) throw new AppError('chats.empty', `Chat ${chat.id} has no message to answer`, { params: { id: chat.id }, hint: 'Send a message first.' })
+    return reply(context, chat, null, input.sampling, signal)
+  }),
+})
+
+/** Chats with a reply under way, per core (its store stands for it). */
+const busyChats = new WeakMap<Services['store'], Set<string>>()
+
+function busyIn({ store }: Services): Set<string> {
+  let busy = busyChats.get(store)
+  if (busy === undefined) busyChats.set(store, (busy = new Set()))
+  return busy
+}
+
+function requireChat({ store }: Services, id: string): Chat {
+  const chat = findChat(store, id)
+  if (chat === null) throw new AppError('chats.notFound', `There is no chat ${id}`, { params: { id }, hint: 'It may have been removed.' })
+  return chat
+}
+
+/** The chat, if it may be added to now. Throws chats.notFound, chats.busy, checkpoints.notFound, checkpoints.damaged. */
+function requireFree(services: Services, id: string): Chat {
+  const chat = requireChat(services, id)
+  if (busyIn(services).has(id)) throw new AppError('chats.busy', `Chat ${id} is being answered`, { params: { id }, hint: 'Wait for the reply to end, or stop it.' })
+  const checkpoint = requireCheckpoint(services, chat.checkpointId)
+  if (checkpoint.valid) return chat
+  throw new AppError('checkpoints.damaged', `Checkpoint ${checkpoint.id} cannot be used: its files did not match their hashes`, {
+    params: { id: checkpoint.id, found: 'files that do not match their hashes' },
+    hint: 'Use another checkpoint, or restore its folder from a backup.',
+  })
+}
+
+function newMessage({ host }: Services, message: Pick<Message, 'role' | 'text'> & Partial<Message>): Message {
+  return { id: host.newId(), tokens: [], createdAt: host.now(), end: null, tokensPerSecond: null, firstTokenMs: null, seed: null, ...message }
+}
+
+/** Stores the turn, then streams and stores the reply. With `user` null the last model message is replaced. */
+async function* reply(services: Services, chat: Chat, user: Message | null, sampling: Sampling, signal: AbortSignal | undefined): AsyncGenerator<ChatEvent, void> {
+  const { store, inference } = services
+  const busy = busyIn(services)
+  if (busy.has(chat.id)) throw new AppError('chats.busy', `Chat ${chat.id} is being answered`, { params: { id: chat.id }, hint: 'Wait for the reply to end, or stop it.' })
+  busy.add(chat.id)
+  const seed = sampling.seed ?? randomInt(2 ** 31)
+  const message = newMessage(services, { role: 'model', text: '', seed })
+  try {
+    const before = storeTurn(services, chat, user, message)
+    yield { type: 'start', user, reply: message }
+    const made = inference.generate(chat.checkpointId, promptOf(before), { ...sampling, seed }, signal)
+    yield* grow(services, message, made)
+    yield { type: 'end', reply: message }
+  } catch (error) {
+    message.end = 'failed'
+    throw error
+  } finally {
+    message.end ??= 'stopped'
+    busy.delete(chat.id)
+    if (store.open) updateMessage(store, message)
+  }
+}
+
+/** Adds the tokens of `made` to the message as they come, and passes them on. */
+async function* grow({ store }: Services, message: Message, made: ReturnType<Services['inference']['generate']>): AsyncGenerator<ChatEvent, void> {
+  let savedAt = performance.now()
+  try {
+    for (;;) {
+      const { done, value } = await made.next()
+      if (done === true) {
+        Object.assign(message, { end: value.end, tokensPerSecond: value.tokensPerSecond, firstTokenMs: value.firstTokenMs })
+        return
+      }
+      message.tokens.push(...value)
+      message.text += value.map((token) => token.text).join('')
+      if (performance.now() - savedAt > saveEveryMs) {
+        updateMessage(store, message)
+        savedAt = performance.now()
+      }
+      yield { type: 'tokens', tokens: value }
+    }
+  } finally {
+    await made.return({ end: 'stopped', tokensPerSecond: 0, firstTokenMs: 0 })
+  }
+}
+
+/** Writes the new user message (or takes the last model message away) and the empty reply; gives the messages before the reply. */
+function storeTurn({ store }: Services, chat: Chat, user: Message | null, message: Message): Message[] {
+  const before = [...chat.messages]
+  if (user !== null) {
+    insertMessage(store, chat.id, user)
+    before.push(user)
+    if (chat.title === '') setChatTitle(store, chat.id, titleOf(user.text))
+  } else if (before.at(-1)?.role === 'model') {
+    deleteMessage(store, before.pop()!.id)
+  }
+  insertMessage(store, chat.id, message)
+  return before
+}

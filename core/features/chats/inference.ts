@@ -1,0 +1,117 @@
+/**
+ * Runners that answer prompts, one per checkpoint, kept warm between turns because loading a model takes longer than most
+ * replies. Only one idle one is kept: a model is most of a machine's memory. A reply that nobody reads any more is cancelled.
+ */
+import type { Sampling, Token } from '#core/shared/chats.ts'
+import { AppError, fromErrorData } from '#core/shared/errors.ts'
+import type { FromRunner } from '#core/shared/jobs.ts'
+import { diedError, startJob, type ActiveJob, type JobEnd } from '../jobs/start-job.ts'
+import { jobPaths, type Services } from '../services.ts'
+
+export type Generated = Pick<Extract<FromRunner, { type: 'generated' }>, 'end' | 'tokensPerSecond' | 'firstTokenMs'>
+export type InferencePool = {
+  /** Yields tokens as they are made, in batches; returns how it ended. Aborting or leaving it stops the generation. */
+  generate(checkpointId: string, prompt: string, sampling: Sampling & { seed: number }, signal: AbortSignal | undefined): AsyncGenerator<Token[], Generated>
+  /** Lets go of a checkpoint, whatever is being made with it. */
+  drop(checkpointId: string): Promise<void>
+  close(): Promise<void>
+}
+
+type Reply = { tokens: Token[]; result: Generated | AppError | null; wake: () => void }
+type Warm = { job: ActiveJob; replies: Map<string, Reply>; idleTimer: NodeJS.Timeout | undefined }
+
+export function createInferencePool(services: Pick<Services, 'host' | 'store'>, idleMs = 300_000): InferencePool {
+  const { host } = services
+  const pool = new Map<string, Warm>()
+
+  function obtain(checkpointId: string): Warm {
+    const known = pool.get(checkpointId)
+    if (known !== undefined) {
+      clearTimeout(known.idleTimer)
+      return known
+    }
+    for (const [id, other] of pool) if (other.replies.size === 0) release(id, other)
+    const replies = new Map<string, Reply>()
+    const job = startJob(services, { kind: 'infer', paths: jobPaths(host), checkpointId }, { runId: null, onMessage: (message) => deliver(replies, message) })
+    const warm: Warm = { job, replies, idleTimer: undefined }
+    pool.set(checkpointId, warm)
+    void job.ended.then((end) => {
+      clearTimeout(warm.idleTimer)
+      if (pool.get(checkpointId) === warm) pool.delete(checkpointId)
+      for (const reply of replies.values()) finish(reply, endedError(end))
+    })
+    return warm
+  }
+
+  function release(checkpointId: string, warm: Warm): void {
+    if (pool.get(checkpointId) === warm) pool.delete(checkpointId)
+    clearTimeout(warm.idleTimer)
+    warm.job.stop(false)
+  }
+
+  async function* generate(...[checkpointId, prompt, sampling, signal]: Parameters<InferencePool['generate']>): AsyncGenerator<Token[], Generated> {
+    const warm = obtain(checkpointId)
+    const requestId = host.newId()
+    const reply: Reply = { tokens: [], result: null, wake: () => undefined }
+    warm.replies.set(requestId, reply)
+    warm.job.send({ type: 'generate', requestId, prompt, sampling })
+    const wake = (): void => reply.wake()
+    signal?.addEventListener('abort', wake)
+    try {
+      for (;;) {
+        if (reply.tokens.length > 0) yield reply.tokens.splice(0)
+        else if (reply.result instanceof AppError) throw reply.result
+        else if (reply.result !== null) return reply.result
+        else if (signal?.aborted === true) return { end: 'stopped', tokensPerSecond: 0, firstTokenMs: 0 }
+        else await new Promise<void>((resolve) => (reply.wake = resolve))
+      }
+    } finally {
+      signal?.removeEventListener('abort', wake)
+      if (reply.result === null) warm.job.send({ type: 'cancel', requestId })
+      warm.replies.delete(requestId)
+      if (warm.replies.size === 0 && pool.get(checkpointId) === warm) {
+        warm.idleTimer = setTimeout(() => release(checkpointId, warm), idleMs)
+        warm.idleTimer.unref()
+      }
+    }
+  }
+
+  return {
+    generate,
+    async drop(checkpointId) {
+      const warm = pool.get(checkpointId)
+      if (warm === undefined) return
+      release(checkpointId, warm)
+      await warm.job.ended
+    },
+    async close() {
+      const all = [...pool]
+      for (const [id, warm] of all) release(id, warm)
+      await Promise.all(all.map(([, warm]) => warm.job.ended))
+    },
+  }
+}
+
+function deliver(replies: Map<string, Reply>, message: FromRunner): void {
+  if (message.type === 'tokens') {
+    const reply = replies.get(message.requestId)
+    reply?.tokens.push(...message.tokens)
+    reply?.wake()
+  } else if (message.type === 'generated') {
+    finish(replies.get(message.requestId), message)
+  } else if (message.type === 'requestFailed') {
+    finish(replies.get(message.requestId), fromErrorData(message.error))
+  }
+}
+
+function finish(reply: Reply | undefined, result: Generated | AppError): void {
+  if (reply === undefined || reply.result !== null) return
+  reply.result = result
+  reply.wake()
+}
+
+function endedError(end: JobEnd): AppError {
+  if (end.outcome === 'failed') return fromErrorData(end.error)
+  if (end.outcome === 'died') return fromErrorData(diedError(end))
+  return new AppError('chats.interrupted', 'The model was put away while it was answering', { hint: 'Ask again: it is loaded anew.' })
+}

@@ -1,0 +1,202 @@
+/**
+ * One session of a run, from its start or resume to its end: builds the sample mix when the run needs it, trains, and
+ * writes down what the runner says. Watchers get one batch per 100 ms at most. However the runner ends (or dies), the
+ * run is left in a state that says so.
+ */
+import { AppError, toErrorData, type ErrorData } from '#core/shared/errors.ts'
+import type { FromRunner, Job } from '#core/shared/jobs.ts'
+import type { LogLine, Phase, Run, RunEvent, StepRecord } from '#core/shared/runs.ts'
+import { listCheckpoints } from '#core/store/checkpoints.ts'
+import { insertSteps } from '#core/store/metrics.ts'
+import { recordMix } from '#core/store/mixes.ts'
+import { inTransaction, toStoreError } from '#core/store/open.ts'
+import { findRun, insertLogLine, runNumber, updateRun } from '#core/store/runs.ts'
+import { pruneCheckpoints, recordNew } from '../checkpoints/checkpoints.ts'
+import { rewindRun } from '../runs/rewind.ts'
+import { jobPaths, publishRun, type Services } from '../services.ts'
+import { createPace } from './pace.ts'
+import { diedError, startJob, type ActiveJob, type JobEnd } from './start-job.ts'
+
+export type Session = {
+  readonly runId: string
+  /** Where the current job is; null between jobs. */
+  phase(): Phase | null
+  etaSeconds(run: Run): number | null
+  heartbeatAt(): number | null
+  stop(save: boolean): void
+  kill(): void
+  /** Resolves when the run's last state is stored. Never rejects. */
+  readonly done: Promise<void>
+}
+
+const batchMs = 100
+
+/** Starts to work on a queued run. */
+export function startSession(services: Services, runId: string): Session {
+  const { host, store, events, machine } = services
+  const pace = createPace()
+  const run = findRun(store, runId)!
+  const number = runNumber(store, runId)!
+  let job: ActiveJob | null = null
+  let phase: Phase | null = null
+  let heartbeatAt: number | null = null
+  let stopRequest: 'none' | 'save' | 'discard' = 'none'
+  let waiting: StepRecord[] = []
+  let batchTimer: NodeJS.Timeout | undefined
+  let batchAt = 0
+  let pruning: Promise<void> = Promise.resolve()
+  let toldNotFinite = false
+  let storeFailure: ErrorData | null = null
+
+  const tell = (event: RunEvent): void => events.publish({ runId, event })
+  const log = (level: LogLine['level'], text: string): void => {
+    const line = { at: host.now(), level, text }
+    insertLogLine(store, runId, line)
+    tell({ type: 'log', line })
+  }
+
+  function flush(): void {
+    clearTimeout(batchTimer)
+    batchTimer = undefined
+    batchAt = performance.now()
+    if (waiting.length > 0) tell({ type: 'steps', steps: waiting })
+    waiting = []
+    publishRun(services, runId)
+  }
+
+  function onSteps(received: StepRecord[]): void {
+    const steps = received.map(withoutNotFinite)
+    const last = steps.at(-1)
+    if (last === undefined) return
+    inTransaction(store, () => {
+      insertSteps(store, number, steps)
+      updateRun(store, runId, { step: last.step, tokens: last.tokens, seconds: last.elapsedMs / 1000, heartbeatAt: host.now() })
+    })
+    pace.record(last.step, performance.now())
+    waiting.push(...steps)
+    const due = batchAt + batchMs - performance.now()
+    if (due <= 0) flush()
+    else batchTimer ??= setTimeout(flush, due)
+  }
+
+  function withoutNotFinite(record: StepRecord): StepRecord {
+    const bad = Object.entries(record.scalars).filter(([, value]) => !Number.isFinite(value))
+    if (bad.length === 0) return record
+    if (!toldNotFinite) log('warning', `Step ${record.step}: ${bad.map(([key]) => key).join(', ')} is not a finite number and is not recorded`)
+    toldNotFinite = true
+    return { ...record, scalars: Object.fromEntries(Object.entries(record.scalars).filter(([, value]) => Number.isFinite(value))) }
+  }
+
+  function onMessage(message: FromRunner): void {
+    heartbeatAt = host.now()
+    switch (message.type) {
+      case 'steps':
+        return onSteps(message.steps)
+      case 'phase':
+        phase = message.phase
+        return tell({ type: 'phase', phase })
+      case 'log':
+        insertLogLine(store, runId, message.line)
+        return tell({ type: 'log', line: message.line })
+      case 'mix':
+        recordMix(store, message.mix)
+        updateRun(store, runId, { mixId: message.mix.id })
+        return publishRun(services, runId)
+      case 'checkpoint':
+        recordNew(services, message.manifest)
+        pruning = pruning.then(() => pruneCheckpoints(services, runId, run.config.keepCheckpoints)).catch((error: unknown) => {
+          log('warning', `Old checkpoints were not removed: ${toErrorData(error).message}`)
+        })
+        tell({ type: 'checkpoint', checkpointId: message.manifest.id })
+        return publishRun(services, runId)
+    }
+  }
+
+  /** A store that cannot be written (a full disk) ends the run, not the core. */
+  function receive(message: FromRunner): void {
+    if (storeFailure !== null) return
+    try {
+      onMessage(message)
+    } catch (error) {
+      storeFailure = toErrorData(toStoreError(error))
+      host.log('error', `run ${runId}: ${message.type} was not stored: ${error instanceof Error ? error.stack : String(error)}`)
+      job?.stop(true)
+    }
+  }
+
+  async function perform(next: Job): Promise<JobEnd> {
+    if (stopRequest !== 'none') return { outcome: 'stopped' }
+    job = startJob(services, next, { runId, onMessage: receive })
+    const end = await job.ended
+    job = null
+    phase = null
+    return end
+  }
+
+  async function work(): Promise<JobEnd> {
+    const paths = jobPaths(host)
+    if (run.mixId === null) {
+      const end = await perform({ kind: 'sampleMix', paths, vocabularySize: run.config.model.vocab_size })
+      if (end.outcome !== 'done') return end
+    }
+    const mixId = findRun(store, runId)!.mixId
+    if (mixId === null) throw new Error('the sample mix was built but never announced')
+    const peakFlopsPerSecond = await machine.measure()
+    const from = listCheckpoints(store, runId).find((checkpoint) => checkpoint.valid) ?? null
+    rewindRun(services, runId, from)
+    return perform({ kind: 'train', paths, runId, mixId, config: run.config, resumeFrom: from?.id ?? null, codeVersion: host.version, peakFlopsPerSecond })
+  }
+
+  async function finish(): Promise<void> {
+    let end: JobEnd
+    try {
+      end = await work()
+    } catch (error) {
+      if (!(error instanceof AppError)) host.log('error', `run ${runId}: ${error instanceof Error ? error.stack : String(error)}`)
+      end = { outcome: 'failed', error: toErrorData(error) }
+    }
+    try {
+      await pruning
+      settle(storeFailure === null ? end : { outcome: 'failed', error: storeFailure })
+    } catch (error) {
+      // The next start finds the run as it is in the store and shows it as interrupted.
+      host.log('error', `run ${runId}: its end was not stored: ${error instanceof Error ? error.stack : String(error)}`)
+    }
+  }
+
+  function settle(end: JobEnd): void {
+    flush()
+    if (end.outcome === 'died') for (const line of end.stderr) log('error', line)
+    const { status, error } = verdict(end, stopRequest)
+    updateRun(store, runId, { status, error, endedAt: host.now() })
+    if (error === null) log('info', status === 'done' ? 'Done' : `Stopped at step ${findRun(store, runId)!.step}`)
+    else log('error', error.message)
+  }
+
+  updateRun(store, runId, { status: 'running', startedAt: run.startedAt ?? host.now(), endedAt: null, error: null, heartbeatAt: host.now() })
+  return {
+    runId,
+    phase: () => phase,
+    etaSeconds: ({ config, step }) => pace.secondsFor(config.steps - step),
+    heartbeatAt: () => heartbeatAt,
+    stop(save) {
+      stopRequest = save ? 'save' : 'discard'
+      job?.stop(save)
+    },
+    kill: () => job?.kill(),
+    done: finish(),
+  }
+}
+
+/** What a run becomes when its session ends like this. */
+function verdict(end: JobEnd, stopRequest: 'none' | 'save' | 'discard'): { status: 'done' | 'stopped' | 'failed' | 'interrupted'; error: ErrorData | null } {
+  switch (end.outcome) {
+    case 'done':
+    case 'stopped':
+      return { status: end.outcome, error: null }
+    case 'failed':
+      return { status: 'failed', error: end.error }
+    case 'died':
+      return stopRequest === 'discard' ? { status: 'stopped', error: null } : { status: 'interrupted', error: diedError(end) }
+  }
+}

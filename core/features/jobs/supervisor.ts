@@ -1,0 +1,158 @@
+/**
+ * The life of runs: one training at a time, the others wait in the order they were queued. Starts, stops and resumes
+ * sessions; at the core's own start it ends what an earlier core left under way. The store holds every state that must
+ * outlive this process; here is only who works now.
+ */
+import { AppError, type ErrorData } from '#core/shared/errors.ts'
+import type { Phase, Run, RunConfig } from '#core/shared/runs.ts'
+import { findMix } from '#core/store/mixes.ts'
+import { findRun, insertLogLine, insertRun, runsInStatus, updateRun } from '#core/store/runs.ts'
+import { newestUsable } from '../checkpoints/checkpoints.ts'
+import { reconcileCheckpoints } from '../checkpoints/reconcile.ts'
+import { rewindRun } from '../runs/rewind.ts'
+import { presentRun, publishRun, runNotFound, type Services } from '../services.ts'
+import { startSession, type Session } from './session.ts'
+
+export type Supervisor = {
+  /** Adds what only exists while a run is under way. */
+  withLiveFields(run: Run): Run
+  phase(runId: string): Phase | null
+  isActive(runId: string): boolean
+  /** Whether anything trains right now. */
+  isBusy(): boolean
+  create(config: RunConfig): Run
+  stop(runId: string, save: boolean): Run
+  resume(runId: string): Promise<Run>
+  /** Starts the next queued run if nothing trains. */
+  pump(): void
+  /** Stops what trains (it saves), within a bound, and lets nothing new begin. */
+  close(): Promise<void>
+}
+
+const closeBoundMs = 60_000
+
+/** Makes the supervisor of a library. Runs that an earlier core left under way become `interrupted` at once. */
+export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor {
+  const { host, store, orphans } = base
+  let session: Session | null = null
+  let closed = false
+
+  const supervisor: Supervisor = {
+    withLiveFields: (run) =>
+      session?.runId === run.id ? { ...run, etaSeconds: session.etaSeconds(run), heartbeatAt: session.heartbeatAt() ?? run.heartbeatAt } : run,
+    phase: (runId) => (session?.runId === runId ? session.phase() : null),
+    isActive: (runId) => session?.runId === runId,
+    isBusy: () => session !== null,
+
+    create(config) {
+      const id = host.newId()
+      insertRun(store, { id, config, status: 'queued', createdAt: host.now(), mixId: requireMix(config) })
+      supervisor.pump()
+      publishRun(services, id)
+      return presentRun(services, id)
+    },
+
+    stop(runId, save) {
+      const { status } = presentRun(services, runId)
+      if (session?.runId === runId) {
+        updateRun(store, runId, { status: 'stopping' })
+        session.stop(save)
+      } else if (status === 'queued') {
+        updateRun(store, runId, { status: 'stopped', endedAt: host.now() })
+      } else {
+        throw wrongState('runs.notRunning', runId, status, 'There is nothing to stop.')
+      }
+      publishRun(services, runId)
+      return presentRun(services, runId)
+    },
+
+    async resume(runId) {
+      requireResumable(runId)
+      await orphans.waitFor(runId)
+      await reconcileCheckpoints(services)
+      const promised = requireResumable(runId).resumableStep
+      const from = await newestUsable(services, runId)
+      requireResumable(runId)
+      if (from === null && promised !== 0) refuseToBeginAnew(runId)
+      rewindRun(services, runId, from)
+      updateRun(store, runId, { status: 'queued', queuedAt: host.now(), endedAt: null, error: null })
+      insertLogLine(store, runId, { at: host.now(), level: 'info', text: from === null ? 'Begun anew at step 0' : `Resumed at step ${from.step}` })
+      supervisor.pump()
+      publishRun(services, runId)
+      return presentRun(services, runId)
+    },
+
+    pump() {
+      if (closed || session !== null || orphans.any()) return
+      const next = runsInStatus(store, 'queued')[0]
+      if (next === undefined) return
+      const started = startSession(services, next)
+      session = started
+      publishRun(services, next)
+      void started.done.then(() => {
+        session = null
+        publishRun(services, next)
+        supervisor.pump()
+      })
+    },
+
+    async close() {
+      closed = true
+      for (const id of runsInStatus(store, 'queued')) updateRun(store, id, { status: 'stopped', endedAt: host.now() })
+      if (session === null) return
+      const { done, kill, stop } = session
+      stop(true)
+      const bound = setTimeout(kill, closeBoundMs)
+      await done
+      clearTimeout(bound)
+    },
+  }
+  const services: Services = { ...base, supervisor }
+
+  for (const id of runsInStatus(store, 'queued', 'running', 'stopping')) {
+    updateRun(store, id, { status: 'interrupted', error: coreDied, endedAt: findRun(store, id)!.heartbeatAt ?? host.now() })
+    insertLogLine(store, id, { at: host.now(), level: 'warning', text: coreDied.message })
+  }
+  return supervisor
+
+  /** The mix a run names, if it can be known already ("sample" may still have to be built). */
+  function requireMix(config: RunConfig): string | null {
+    if (config.mix === 'sample') return null
+    const mix = findMix(store, config.mix)
+    if (mix === null) {
+      throw new AppError('mixes.notFound', `mix: there is no mix ${config.mix}`, { params: { id: config.mix }, hint: 'Choose one of the mixes of this library, or "sample".' })
+    }
+    if (mix.vocabularySize > config.model.vocab_size) {
+      throw new AppError('runs.vocabularyTooSmall', `model.vocab_size: found ${config.model.vocab_size}, expected at least ${mix.vocabularySize}, the vocabulary of mix ${mix.id}`, {
+        params: { found: config.model.vocab_size, expected: mix.vocabularySize, mix: mix.id },
+        hint: `Set vocab_size to ${mix.vocabularySize} or more.`,
+      })
+    }
+    return mix.id
+  }
+
+  function requireResumable(runId: string): Run {
+    const run = findRun(store, runId)
+    if (run === null) throw runNotFound(runId)
+    if (['stopped', 'failed', 'interrupted'].includes(run.status)) return run
+    throw wrongState('runs.notResumable', runId, run.status, 'Only a run that was stopped, failed or interrupted can be resumed.')
+  }
+
+  /** Nobody who was promised a later step is sent back to 0 unasked; from now on the run itself says that it would be 0. */
+  function refuseToBeginAnew(runId: string): never {
+    publishRun(services, runId)
+    throw new AppError('runs.noUsableCheckpoint', `Run ${runId} has no checkpoint left that can be used: resuming would begin at step 0`, {
+      params: { id: runId },
+      hint: 'Restore its checkpoint folder from a backup, or resume once more to begin again at step 0.',
+    })
+  }
+}
+
+const coreDied: ErrorData = {
+  code: 'runs.coreDied',
+  message: 'The workbench ended while this run was under way',
+  params: {},
+  hint: 'Resume it: it goes on from its last checkpoint, with the same result as if nothing had happened.',
+}
+
+const wrongState = (code: string, id: string, status: string, hint: string): AppError => new AppError(code, `Run ${id} is ${status}`, { params: { id, status }, hint })

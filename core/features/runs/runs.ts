@@ -1,0 +1,112 @@
+/** Calls on runs: what the store knows of them, and what the supervisor does with them. */
+import { AppError } from '#core/shared/errors.ts'
+import type { ExpertLoad, RunEvent, Series } from '#core/shared/runs.ts'
+import { listCheckpoints } from '#core/store/checkpoints.ts'
+import { readExpertCounts, readSeries, seriesKeys } from '#core/store/metrics.ts'
+import { deleteRun, findRun, listRuns, readLog, runNumber, updateRun } from '#core/store/runs.ts'
+import { api } from '../api.ts'
+import { removeCheckpoint } from '../checkpoints/checkpoints.ts'
+import { presentRun, publishRun, runNotFound, type RunNews, type Services } from '../services.ts'
+
+export const runsRouter = api.runs.router({
+  list: api.runs.list.handler(({ context }) => listRuns(context.store).map((run) => context.supervisor.withLiveFields(run))),
+
+  get: api.runs.get.handler(({ input, context }) => presentRun(context, input.id)),
+
+  create: api.runs.create.handler(({ input, context }) => context.supervisor.create(input.config)),
+
+  stop: api.runs.stop.handler(({ input, context }) => context.supervisor.stop(input.id, input.save)),
+
+  resume: api.runs.resume.handler(({ input, context }) => context.supervisor.resume(input.id)),
+
+  rename: api.runs.rename.handler(({ input, context }) => {
+    presentRun(context, input.id)
+    updateRun(context.store, input.id, { name: input.name })
+    publishRun(context, input.id)
+    return presentRun(context, input.id)
+  }),
+
+  remove: api.runs.remove.handler(async ({ input, context }) => ({ freedBytes: await removeRun(context, input.id, input.checkpoints) })),
+
+  metrics: api.runs.metrics.handler(async ({ input, context }) => {
+    const run = requireNumber(context, input.id)
+    const series: Series[] = []
+    for (const key of input.keys ?? seriesKeys(context.store, run)) {
+      series.push(readSeries(context.store, run, key, input.maxPoints))
+      // Each series may be long: others get their turn in between.
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    return series
+  }),
+
+  expertLoad: api.runs.expertLoad.handler(({ input, context }) => readExpertLoad(context, input.id, input.maxPoints)),
+
+  log: api.runs.log.handler(({ input, context }) => readLog(context.store, requireNumber(context, input.id))),
+
+  watch: api.runs.watch.handler(({ input, context, signal }) => {
+    presentRun(context, input.id)
+    return watchRun(context, input.id, context.events.watch(signal))
+  }),
+
+  watchAll: api.runs.watchAll.handler(({ context, signal }) => watchAll(context.events.watch(signal))),
+})
+
+async function* watchRun(services: Services, id: string, news: AsyncGenerator<RunNews>): AsyncGenerator<RunEvent, void> {
+  yield { type: 'run', run: presentRun(services, id) }
+  const phase = services.supervisor.phase(id)
+  if (phase !== null) yield { type: 'phase', phase }
+  for await (const { runId, event } of news) {
+    if (runId !== id) continue
+    yield event
+    if (event.type === 'removed') return
+  }
+}
+
+async function* watchAll(news: AsyncGenerator<RunNews>): AsyncGenerator<RunEvent, void> {
+  for await (const { event } of news) {
+    if (event.type === 'run' || event.type === 'removed') yield event
+  }
+}
+
+async function removeRun(services: Services, id: string, withCheckpoints: boolean): Promise<number> {
+  const { status } = presentRun(services, id)
+  if (services.supervisor.isActive(id)) {
+    throw new AppError('runs.active', `Run ${id} is ${status}`, { params: { id, status }, hint: 'Stop it first, then remove it.' })
+  }
+  const checkpoints = listCheckpoints(services.store, id)
+  if (checkpoints.length > 0 && !withCheckpoints) {
+    throw new AppError('runs.hasCheckpoints', `Run ${id} has ${checkpoints.length} checkpoints`, {
+      params: { id, count: checkpoints.length },
+      hint: 'Remove them together with the run, or keep the run.',
+    })
+  }
+  await services.orphans.waitFor(id)
+  for (const checkpoint of checkpoints) await removeCheckpoint(services, checkpoint.id)
+  deleteRun(services.store, id)
+  services.events.publish({ runId: id, event: { type: 'removed', runId: id } })
+  return checkpoints.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
+}
+
+/** Counts as shares of each layer's assignments, float32 [points × layers × experts]. */
+function readExpertLoad({ store }: Services, id: string, maxPoints: number): ExpertLoad {
+  const run = requireNumber({ store }, id)
+  const { num_hidden_layers: layers, num_experts: experts } = findRun(store, id)!.config.model
+  const points = readExpertCounts(store, run, maxPoints).filter(({ counts }) => counts.length === layers * experts)
+  const values = new Float32Array(points.length * layers * experts)
+  points.forEach(({ counts }, point) => {
+    for (let layer = 0; layer < layers; layer++) {
+      const own = counts.subarray(layer * experts, (layer + 1) * experts)
+      const total = own.reduce((sum, count) => sum + count, 0)
+      for (let expert = 0; expert < experts; expert++) {
+        values[(point * layers + layer) * experts + expert] = total === 0 ? 0 : own[expert]! / total
+      }
+    }
+  })
+  return { steps: points.map(({ step }) => step), layers, experts, values: new Blob([values]) }
+}
+
+function requireNumber({ store }: Pick<Services, 'store'>, id: string): number {
+  const run = runNumber(store, id)
+  if (run === null) throw runNotFound(id)
+  return run
+}

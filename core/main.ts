@@ -1,0 +1,105 @@
+/**
+ * The core of one library, whatever hosts it: opens the store, makes it agree with the disk, and wires every part. This is
+ * the one place that knows them all. Clients reach it over a MessagePort, a WebSocket, or in the same process.
+ */
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import type { ContractRouterClient } from '@orpc/contract'
+import { createRouterClient } from '@orpc/server'
+import { RPCHandler as PortHandler } from '@orpc/server/message-port'
+import { RPCHandler as SocketHandler } from '@orpc/server/ws'
+import { api } from './features/api.ts'
+import { chatsRouter } from './features/chats/chats.ts'
+import { createInferencePool } from './features/chats/inference.ts'
+import { checkpointsRouter } from './features/checkpoints/checkpoints.ts'
+import { reconcileCheckpoints, removeAllLeftovers } from './features/checkpoints/reconcile.ts'
+import { lockLibrary } from './features/jobs/lock.ts'
+import { createOrphans } from './features/jobs/orphans.ts'
+import { createSupervisor } from './features/jobs/supervisor.ts'
+import { mixesRouter } from './features/mixes/mixes.ts'
+import { quickstartRouter } from './features/quickstart/quickstart.ts'
+import { createRunNews } from './features/runs/news.ts'
+import { runsRouter } from './features/runs/runs.ts'
+import { publishRun, type Services } from './features/services.ts'
+import { createMachine } from './features/system/machine.ts'
+import { systemRouter } from './features/system/system.ts'
+import type { contract } from './shared/contract.ts'
+import type { Host } from './shared/host.ts'
+import { endOpenMessages } from './store/chats.ts'
+import { openStore } from './store/open.ts'
+
+export type CoreClient = ContractRouterClient<typeof contract>
+type Port = Parameters<PortHandler<Services>['upgrade']>[0]
+type Socket = Parameters<SocketHandler<Services>['upgrade']>[0]
+
+export type Core = {
+  /** Calls in the same process, for the command line and tests; they throw ORPCErrors like any other client's. */
+  readonly client: CoreClient
+  /** Serves a MessagePort (of Node, the page, or Electron), until it closes. Start the port after this. */
+  connect(port: Port): void
+  /** Serves a WebSocket that may use everything: whoever accepts it has checked who is there. */
+  connectSocket(socket: Socket): void
+  /** Stops what trains (it saves), ends every stream and releases the library. */
+  close(): Promise<void>
+}
+
+const router = api.router({
+  chats: chatsRouter,
+  checkpoints: checkpointsRouter,
+  mixes: mixesRouter,
+  quickstart: quickstartRouter,
+  runs: runsRouter,
+  system: systemRouter,
+})
+
+/** Starts the core on the host's library, which is made when missing. Throws library.busy, store.future, store.corrupt, store.unopenable. */
+export async function startCore(host: Host): Promise<Core> {
+  mkdirSync(join(host.libraryPath, 'checkpoints'), { recursive: true })
+  const unlock = lockLibrary(host.libraryPath)
+  try {
+    const services = await openServices(host)
+    const portHandler = new PortHandler(router)
+    const socketHandler = new SocketHandler(router)
+    let closing: Promise<void> | null = null
+    return {
+      client: createRouterClient(router, { context: services }),
+      connect: (port) => portHandler.upgrade(port, { context: services }),
+      connectSocket: (socket) => void socketHandler.upgrade(socket, { context: services }),
+      close: () => (closing ??= closeServices(services).finally(unlock)),
+    }
+  } catch (error) {
+    unlock()
+    throw error
+  }
+}
+
+async function openServices(host: Host): Promise<Services> {
+  const store = openStore(join(host.libraryPath, 'library.sqlite'))
+  const base = { host, store, events: createRunNews(), machine: createMachine({ host, store }), inference: createInferencePool({ host, store }) }
+  const orphans = createOrphans({ host, store }, (runId) => {
+    afterOrphan(services, runId).catch((error: unknown) => host.log('error', `after a lost runner: ${String(error)}`))
+  })
+  const services: Services = { ...base, orphans, supervisor: createSupervisor({ ...base, orphans }) }
+  endOpenMessages(store)
+  await reconcileCheckpoints(services)
+  if (!orphans.any()) await removeAllLeftovers(services)
+  return services
+}
+
+/** A runner that had lost its core has exited: what it left is taken in, and waiting runs may begin. */
+async function afterOrphan(services: Services, runId: string): Promise<void> {
+  const changed = await reconcileCheckpoints(services)
+  if (!services.orphans.any()) await removeAllLeftovers(services)
+  for (const id of changed.add(runId)) publishRun(services, id)
+  services.supervisor.pump()
+}
+
+async function closeServices({ orphans, supervisor, inference, machine, events, store }: Services): Promise<void> {
+  orphans.close()
+  machine.close()
+  await Promise.all([supervisor.close(), inference.close()])
+  events.close()
+  // Streams that just ended write their last state.
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  store.close()
+}
