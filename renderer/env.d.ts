@@ -1,0 +1,2 @@
+/** Modules the compiler cannot read itself. */
+declare module '*.css'

@@ -1,0 +1,39 @@
+/**
+ * Pages and their addresses. Hash addresses, so that one build works from a server and from a file in Electron.
+ * Every route names its title's catalogue key; the shell sets the document's title and moves the focus.
+ */
+import { createRouter, createWebHashHistory } from 'vue-router'
+import HomePage from './features/home/HomePage.vue'
+
+declare module 'vue-router' {
+  interface RouteMeta {
+    title: string
+    /** The navigation entry that is shown as current. */
+    section?: 'home' | 'runs' | 'chat' | 'settings'
+  }
+}
+
+export const router = createRouter({
+  history: createWebHashHistory(),
+  routes: [
+    { path: '/', name: 'home', component: HomePage, meta: { title: 'nav.home', section: 'home' } },
+    { path: '/runs', name: 'runs', component: () => import('./features/runs/RunsPage.vue'), meta: { title: 'nav.runs', section: 'runs' } },
+    { path: '/runs/new', name: 'newRun', component: () => import('./features/runs/NewRunPage.vue'), meta: { title: 'newRun.title', section: 'runs' } },
+    {
+      path: '/runs/:id/:tab(overview|experts|checkpoints|log|configuration)?',
+      name: 'run',
+      component: () => import('./features/runs/RunPage.vue'),
+      props: (to) => ({ id: to.params.id, tab: to.params.tab || 'overview' }),
+      meta: { title: 'run.title', section: 'runs' },
+    },
+    {
+      path: '/chat/:id?',
+      name: 'chat',
+      component: () => import('./features/chats/ChatPage.vue'),
+      props: (to) => ({ id: to.params.id || null, checkpoint: typeof to.query.checkpoint === 'string' ? to.query.checkpoint : null }),
+      meta: { title: 'nav.chat', section: 'chat' },
+    },
+    { path: '/settings', name: 'settings', component: () => import('./features/system/SettingsPage.vue'), meta: { title: 'nav.settings', section: 'settings' } },
+    { path: '/:rest(.*)*', name: 'notFound', component: () => import('./shell/NotFoundPage.vue'), meta: { title: 'notFound.title' } },
+  ],
+})
