@@ -2,7 +2,7 @@
  * `moe train-step`: forward, backward and AdamW on a given batch, for parity checks. The batch file is safetensors with
  * input_ids [B,T] and loss_mask [B,T] (1 = the token counts as a target), as in tests/fixtures/oracle.
  */
-import { microBatchesOf } from '#core/train/batch.ts'
+import { microBatchesOf, nextTokenRows } from '#core/train/batch.ts'
 import { createTrainer } from '#core/train/trainer.ts'
 import { loadWeightsInto, readModelFolder, readTokenBatch, writeWeights } from '#core/train/weights.ts'
 import { numberOption, requiredOption, UsageError, type Command } from './command.ts'
@@ -32,7 +32,7 @@ export const trainStep: Command = {
   },
   async run({ values }, context): Promise<Result> {
     const folder = modelFolder(values, context)
-    const { rows, mask, sequence } = readTokenBatch(requiredOption(values, 'batch'))
+    const { ids, mask, sequence } = readTokenBatch(requiredOption(values, 'batch'))
     const optimizer = {
       betas: betasOption(values.betas),
       eps: numberOption(values, 'eps', 1e-8, { min: 0 }),
@@ -44,11 +44,11 @@ export const trainStep: Command = {
     const backend = openBackend(values)
     const { config } = readModelFolder(folder)
     const trainer = await createTrainer(backend, {
-      model: config, sequenceLength: sequence, sequencesPerMicroBatch: rows.length, microBatchesPerStep: 1, optimizer,
+      model: config, sequenceLength: sequence, sequencesPerMicroBatch: ids.length / sequence, microBatchesPerStep: 1, optimizer,
       loadBalanceWeight: numberOption(values, 'alpha', 0.01, { min: 0 }), routerZWeight: numberOption(values, 'beta', 0.001, { min: 0 }),
     })
     await loadWeightsInto(backend, folder, config, trainer.weights)
-    const batch = microBatchesOf(rows, sequence, rows.length, (row, token) => mask[row]![token] === 1)
+    const batch = microBatchesOf(nextTokenRows(ids, sequence, mask), ids.length)
     const result: Result = { steps: [] }
     for (let step = 1; step <= steps; step++) {
       const { crossEntropy, loadBalance, routerZ, total } = await trainer.accumulate(batch)

@@ -2,14 +2,16 @@
 import { join } from 'node:path'
 import { createCpuBackend } from '#core/backend/cpu.ts'
 import type { Backend } from '#core/backend/backend.ts'
-import { openInstances, type InstanceReader } from '#core/data/instances.ts'
+import { createTrainingOrder, validationBatches } from '#core/data/batches.ts'
+import { verifyMix, type MixManifest } from '#core/data/mix-manifest.ts'
+import { openInstances, type Instances } from '#core/data/shards.ts'
 import { initialValues, listWeights } from '#core/model/parameters.ts'
 import type { TrainingState } from '#core/shared/checkpoints.ts'
 import { AppError } from '#core/shared/errors.ts'
 import type { Job } from '#core/shared/jobs.ts'
 import { createRandom } from '#core/shared/random.ts'
 import type { RunConfig, StepRecord } from '#core/shared/runs.ts'
-import { microBatchesOf } from '#core/train/batch.ts'
+import { microBatchesOf, weighted } from '#core/train/batch.ts'
 import { resumeCheckpoint, writeCheckpoint } from '#core/train/checkpoint.ts'
 import { runTraining, type LoopState, type ValidationSet } from '#core/train/loop.ts'
 import { createTrainer, type Trainer } from '#core/train/trainer.ts'
@@ -22,8 +24,7 @@ function openDevice(config: RunConfig): Backend {
   throw new AppError('device.unavailable', `the ${config.device} device is not built yet`, { params: { device: config.device }, hint: 'Choose the CPU.' })
 }
 
-function requireVocabulary(config: RunConfig, reader: InstanceReader): void {
-  const { vocabularySize } = reader.manifest
+function requireVocabulary(config: RunConfig, { vocabularySize }: MixManifest): void {
   if (vocabularySize <= config.model.vocab_size) return
   throw new AppError('run.vocabularyTooSmall', `model.vocab_size is ${config.model.vocab_size}, the mix has ids up to ${vocabularySize - 1}`, {
     params: { field: 'model.vocab_size', found: config.model.vocab_size, expected: vocabularySize },
@@ -32,11 +33,10 @@ function requireVocabulary(config: RunConfig, reader: InstanceReader): void {
 }
 
 /** Held-out pieces of every domain as micro-batches. */
-function validationSets(reader: InstanceReader, config: RunConfig, perMicro: number): ValidationSet[] {
-  return reader
-    .validation(config.evaluationSequences)
-    .filter(({ pieces }) => pieces.length > 0)
-    .map(({ domain, pieces }) => ({ domain, batches: microBatchesOf(pieces, config.sequenceLength, perMicro) }))
+function validationSets(heldOut: Instances, config: RunConfig, perMicro: number): ValidationSet[] {
+  return heldOut.domains
+    .map(({ name }, index) => ({ domain: name, batches: weighted([...validationBatches(heldOut, index, perMicro, config.evaluationSequences)], perMicro * config.sequenceLength) }))
+    .filter(({ batches }) => batches.length > 0)
 }
 
 /** Puts the run's weights (and moments) in place and returns where it stands. */
@@ -53,8 +53,11 @@ async function prepareState(job: TrainJob, backend: Backend, trainer: Trainer, c
 export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'done' | 'stopped'> {
   const { config } = job
   const mixFolder = join(job.paths.library, 'mixes', job.mixId)
-  const reader = openInstances(mixFolder, config.sequenceLength, config.seed)
-  requireVocabulary(config, reader)
+  const manifest = await verifyMix(mixFolder)
+  requireVocabulary(config, manifest)
+  const instances = openInstances(mixFolder, manifest, 'train', config.sequenceLength)
+  const heldOut = openInstances(mixFolder, manifest, 'validation', config.sequenceLength)
+  const order = createTrainingOrder(instances, config.seed)
   const backend = openDevice(config)
   const perMicro = config.sequencesPerMicroBatch ?? config.sequencesPerStep
   const trainer = await createTrainer(backend, {
@@ -66,7 +69,7 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
     routerZWeight: config.routerZWeight,
     optimizer: config.optimizer,
   })
-  context.log('info', `${backend.description}; ${(trainer.plannedBytes / 2 ** 20).toFixed(0)} MiB planned; ${reader.count} instances of ${config.sequenceLength} tokens per epoch`)
+  context.log('info', `${backend.description}; ${(trainer.plannedBytes / 2 ** 20).toFixed(0)} MiB planned; ${instances.count} instances of ${config.sequenceLength} tokens per epoch`)
   const start = await prepareState(job, backend, trainer, context)
 
   let parentId = job.resumeFrom
@@ -76,16 +79,15 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
     const now = Date.now()
     const id = `${job.runId}-${state.step}-${now.toString(36)}`
     const saved: TrainingState = { ...state, rng: createRandom(config.seed, 'run').state(), config, records }
-    const identity = { id, runId: job.runId, createdAt: now, codeVersion: job.codeVersion, mixId: job.mixId, mixHash: reader.manifest.hash, parentId, validationLoss }
-    const manifest = await writeCheckpoint(backend, trainer, saved, identity, join(job.paths.library, 'checkpoints'), join(mixFolder, 'tokenizer.json'))
+    const identity = { id, runId: job.runId, createdAt: now, codeVersion: job.codeVersion, mixId: job.mixId, mixHash: manifest.hash, parentId, validationLoss }
+    const written = await writeCheckpoint(backend, trainer, saved, identity, join(job.paths.library, 'checkpoints'), join(mixFolder, 'tokenizer.json'))
     records = []
     parentId = id
-    context.send({ type: 'checkpoint', manifest })
+    context.send({ type: 'checkpoint', manifest: written })
   }
   const outcome = await runTraining(trainer, config, start, {
-    microBatches: async (position, count) =>
-      microBatchesOf(Array.from({ length: count }, (_, i) => reader.at(position + i).ids), config.sequenceLength, perMicro),
-    validation: validationSets(reader, config, perMicro),
+    microBatches: async (position, count) => microBatchesOf(order.batchAt(position, count), perMicro * config.sequenceLength),
+    validation: validationSets(heldOut, config, perMicro),
     peakFlopsPerSecond: job.peakFlopsPerSecond,
     stopRequest: context.stopRequest,
     onStep(record) {
@@ -95,7 +97,8 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
     checkpoint,
     now: () => performance.now(),
   })
-  reader.close()
+  instances.close()
+  heldOut.close()
   await backend.close()
   return outcome
 }

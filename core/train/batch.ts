@@ -1,27 +1,30 @@
-/** From token ids to the arrays of a training step: next-token targets inside each sequence, and the weight of every loss. */
+/** From ids and targets to the micro-batches of a step: what every loss weighs, and how the step is cut. */
 import type { MicroBatch } from './trainer.ts'
 
+/** Rows of a step, [rows × sequence]; a target < 0 carries no loss. */
+export type TokenRows = { ids: Int32Array; targets: Int32Array }
+
 /**
- * Micro-batches of `perMicro` sequences of `sequence` tokens. The target of a token is the next one of its own sequence; it counts
- * when `mask` (by sequence and token, default all) is 1 at the target. Every counted loss weighs 1/(number counted in all), so that
- * the step's loss is their mean. Sequences shorter than `sequence`, and missing ones in the last micro-batch, are padded without loss.
+ * Cuts `rows` into micro-batches of `microTokens` tokens. Every target weighs 1/(targets of all rows together), so the step's loss is
+ * their mean however it is cut.
  */
-export function microBatchesOf(sequences: readonly Int32Array[], sequence: number, perMicro: number, mask?: (index: number, token: number) => boolean): MicroBatch[] {
-  const micros: MicroBatch[] = []
-  let counted = 0
-  for (let from = 0; from < sequences.length; from += perMicro) {
-    const ids = new Int32Array(perMicro * sequence)
-    const targets = new Int32Array(perMicro * sequence).fill(-1)
-    sequences.slice(from, from + perMicro).forEach((tokens, i) => {
-      ids.set(tokens, i * sequence)
-      for (let t = 0; t + 1 < tokens.length; t++) {
-        if (mask && !mask(from + i, t + 1)) continue
-        targets[i * sequence + t] = tokens[t + 1]!
-        counted++
-      }
-    })
-    micros.push({ ids, targets, lossWeights: new Float32Array(perMicro * sequence) })
-  }
-  for (const { targets, lossWeights } of micros) targets.forEach((target, t) => (lossWeights[t] = target >= 0 ? 1 / counted : 0))
-  return micros
+export function microBatchesOf(rows: TokenRows, microTokens: number): MicroBatch[] {
+  return weighted([rows], microTokens)
+}
+
+/** The same over several batches that count as one (a held-out set). */
+export function weighted(batches: readonly TokenRows[], microTokens: number): MicroBatch[] {
+  const counted = batches.reduce((sum, { targets }) => targets.reduce((count, target) => count + Number(target >= 0), sum), 0)
+  return batches.flatMap(({ ids, targets }) =>
+    Array.from({ length: ids.length / microTokens }, (_, i) => {
+      const part = targets.subarray(i * microTokens, (i + 1) * microTokens)
+      return { ids: ids.subarray(i * microTokens, (i + 1) * microTokens), targets: part, lossWeights: Float32Array.from(part, (target) => (target >= 0 ? 1 / counted : 0)) }
+    }),
+  )
+}
+
+/** Next-token targets inside each sequence; with `mask`, a target counts where the mask of its own token is 1. */
+export function nextTokenRows(ids: Int32Array, sequence: number, mask?: Int32Array): TokenRows {
+  const targets = Int32Array.from(ids, (_, t) => ((t + 1) % sequence !== 0 && (!mask || mask[t + 1] === 1) ? ids[t + 1]! : -1))
+  return { ids, targets }
 }

@@ -114,23 +114,18 @@ export async function loadMoments(backend: Backend, config: ModelConfig, moments
   }
 }
 
-/** Rows of a [B, T] batch from safetensors: input_ids and loss_mask (all ones when absent). */
-export function readTokenBatch(path: string): { rows: Int32Array[]; mask: Int32Array[]; sequence: number } {
+/** A [B, T] batch from safetensors: input_ids and loss_mask (all ones when absent). */
+export function readTokenBatch(path: string): { ids: Int32Array; mask: Int32Array; sequence: number } {
   const file = openSafetensors(path)
   try {
     const shape = file.entries.get('input_ids')?.shape ?? []
-    const [count, sequence] = shape
+    const maskShape = file.entries.get('loss_mask')?.shape ?? shape
     const invalid = (tensor: string, found: readonly number[]): AppError =>
       new AppError('batch.invalid', `${path}: ${tensor} is [${found.join(', ')}], expected [batch, tokens]`, { params: { file: path, tensor }, hint: 'Write input_ids and loss_mask with the same two dimensions.' })
-    if (shape.length !== 2 || !count || !sequence) throw invalid('input_ids', shape)
-    const maskShape = file.entries.get('loss_mask')?.shape ?? shape
+    if (shape.length !== 2 || shape.includes(0)) throw invalid('input_ids', shape)
     if (maskShape.join() !== shape.join()) throw invalid('loss_mask', maskShape)
-    const split = (flat: Int32Array): Int32Array[] => Array.from({ length: count }, (_, i) => flat.subarray(i * sequence, (i + 1) * sequence))
-    return {
-      rows: split(file.readInt32('input_ids')),
-      mask: split(file.entries.has('loss_mask') ? file.readInt32('loss_mask') : new Int32Array(count * sequence).fill(1)),
-      sequence,
-    }
+    const ids = file.readInt32('input_ids')
+    return { ids, mask: file.entries.has('loss_mask') ? file.readInt32('loss_mask') : new Int32Array(ids.length).fill(1), sequence: shape[1]! }
   } finally {
     file.close()
   }

@@ -18,7 +18,7 @@ import { huggingFaceParts, type Weights } from '#core/model/parameters.ts'
 import { sampleToken } from '#core/model/sampling.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
-import { microBatchesOf } from '#core/train/batch.ts'
+import { microBatchesOf, nextTokenRows } from '#core/train/batch.ts'
 import { createTrainer, type MicroBatch } from '#core/train/trainer.ts'
 import { loadModel, loadWeightsInto, readModelFolder, readTokenBatch } from '#core/train/weights.ts'
 import { relativeError } from '../ops/run-case.ts'
@@ -59,9 +59,9 @@ const absoluteError = (found: Float64Array, expected: Float32Array): number => e
 describe.each(cases)('$name on $device', ({ name, open }) => {
   const folder = folderOf(name)
   const report = JSON.parse(readFileSync(join(folder, 'report.json'), 'utf8')) as Report
-  const { rows, mask, sequence } = readTokenBatch(join(folder, 'forward.safetensors'))
-  const ids = Int32Array.from(rows.flatMap((row) => [...row]))
-  const batchOf = (perMicro: number): MicroBatch[] => microBatchesOf(rows, sequence, perMicro, (row, token) => mask[row]![token] === 1)
+  const { ids, mask, sequence } = readTokenBatch(join(folder, 'forward.safetensors'))
+  const sequences = ids.length / sequence
+  const batchOf = (perMicro: number): MicroBatch[] => microBatchesOf(nextTokenRows(ids, sequence, mask), perMicro * sequence)
 
   test('logits and routing', async () => {
     const backend = open()
@@ -94,9 +94,9 @@ describe.each(cases)('$name on $device', ({ name, open }) => {
     const { config } = readModelFolder(join(folder, 'model'))
     const k = report.case
     const optimizer = { betas: k.betas, eps: k.eps, weightDecay: k.weight_decay, clip: k.clip }
-    const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: rows.length, microBatchesPerStep: 1, loadBalanceWeight: k.alpha, routerZWeight: k.beta, optimizer })
+    const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: sequences, microBatchesPerStep: 1, loadBalanceWeight: k.alpha, routerZWeight: k.beta, optimizer })
     await loadWeightsInto(backend, join(folder, 'model'), config, trainer.weights)
-    const batch = batchOf(rows.length)
+    const batch = batchOf(sequences)
     for (let step = 1; step <= k.steps; step++) {
       const losses = await trainer.accumulate(batch)
       if (step === 1) {

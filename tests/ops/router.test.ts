@@ -41,7 +41,7 @@ test.each([0, 1])('routerBackward is the derivative of gate, load balance and z 
     await backend.write(t.logits, at)
     await runForward.run()
     const [gate, losses] = [await backend.read(t.gate), await backend.read(t.losses)]
-    return gate.reduce<number>((sum, g, i) => sum + g * dGate[i]!, 0) + loadBalanceScale * losses[0]! + routerZScale * losses[1]!
+    return dGate.reduce((sum, d, i) => sum + d * gate[i]!, 0) + loadBalanceScale * losses[0]! + routerZScale * losses[1]!
   }
   const numeric = new Float64Array(T * E)
   for (let i = 0; i < numeric.length; i++) {
