@@ -3,12 +3,14 @@
  * the one place that knows them all. Clients reach it over a MessagePort, a WebSocket, or in the same process.
  */
 import { mkdirSync } from 'node:fs'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import type { ContractRouterClient } from '@orpc/contract'
 import { createRouterClient } from '@orpc/server'
 import { RPCHandler as PortHandler } from '@orpc/server/message-port'
+import { BodyLimitPlugin, RPCHandler as HttpHandler } from '@orpc/server/node'
 import { RPCHandler as SocketHandler } from '@orpc/server/ws'
-import { api } from './features/api.ts'
+import { api, withOwnErrors } from './features/api.ts'
 import { chatsRouter } from './features/chats/chats.ts'
 import { createInferencePool } from './features/chats/inference.ts'
 import { checkpointsRouter } from './features/checkpoints/checkpoints.ts'
@@ -33,15 +35,19 @@ type Port = Parameters<PortHandler<Services>['upgrade']>[0]
 type Socket = Parameters<SocketHandler<Services>['upgrade']>[0]
 
 export type Core = {
-  /** Calls in the same process, for the command line and tests; they throw ORPCErrors like any other client's. */
+  /** Calls in the same process, for the command line and tests; what they throw is an AppError, or a bug. */
   readonly client: CoreClient
   /** Serves a MessagePort (of Node, the page, or Electron), until it closes. Start the port after this. */
   connect(port: Port): void
   /** Serves a WebSocket that may use everything: whoever accepts it has checked who is there. */
   connectSocket(socket: Socket): void
+  /** Answers a call made by HTTP under `prefix`; false when the path names none. The same goes for it. */
+  answerHttp(request: IncomingMessage, response: ServerResponse, prefix: `/${string}`): Promise<boolean>
   /** Stops what trains (it saves), ends every stream and releases the library. */
   close(): Promise<void>
 }
+
+const largestBodyBytes = 4 << 20
 
 const router = api.router({
   chats: chatsRouter,
@@ -60,11 +66,13 @@ export async function startCore(host: Host): Promise<Core> {
     const services = await openServices(host)
     const portHandler = new PortHandler(router)
     const socketHandler = new SocketHandler(router)
+    const httpHandler = new HttpHandler(router, { plugins: [new BodyLimitPlugin({ maxBodySize: largestBodyBytes })] })
     let closing: Promise<void> | null = null
     return {
-      client: createRouterClient(router, { context: services }),
+      client: createRouterClient(router, { context: services, interceptors: [withOwnErrors] }),
       connect: (port) => portHandler.upgrade(port, { context: services }),
       connectSocket: (socket) => void socketHandler.upgrade(socket, { context: services }),
+      answerHttp: async (request, response, prefix) => (await httpHandler.handle(request, response, { prefix, context: services })).matched,
       close: () => (closing ??= closeServices(services).finally(unlock)),
     }
   } catch (error) {

@@ -14,6 +14,8 @@ import type { Host, RunnerHandle } from './shared/host.ts'
 import type { FromRunner } from './shared/jobs.ts'
 
 const coreFolder = fileURLToPath(new URL('.', import.meta.url))
+/** Where the product lies: its resources and its built page are in here. */
+export const productFolder = resolve(coreFolder, '..')
 
 export type NodeHostOptions = {
   kind: Host['kind']
@@ -34,7 +36,7 @@ export function nodeHost(options: NodeHostOptions): Host {
     kind: options.kind,
     version: options.version ?? ownVersion(),
     libraryPath,
-    resourcesPath: options.resourcesPath ?? resolve(coreFolder, '../resources'),
+    resourcesPath: options.resourcesPath ?? join(productFolder, 'resources'),
     now: () => Date.now(),
     newId: () => randomBytes(8).toString('hex'),
     log: options.log ?? openLogFile(join(libraryPath, 'logs', 'core.log')),
@@ -58,7 +60,7 @@ export function defaultLibraryPath(): string {
 }
 
 function ownVersion(): string {
-  return (JSON.parse(readFileSync(join(coreFolder, '../package.json'), 'utf8')) as { version: string }).version
+  return (JSON.parse(readFileSync(join(productFolder, 'package.json'), 'utf8')) as { version: string }).version
 }
 
 function startRunner(runnerPath: string): RunnerHandle {

@@ -5,7 +5,7 @@
  */
 import { implement, ORPCError, ValidationError } from '@orpc/server'
 import { contract } from '#core/shared/contract.ts'
-import { AppError, fromErrorData, toErrorData, type ErrorData } from '#core/shared/errors.ts'
+import { AppError, fromErrorData, toErrorData } from '#core/shared/errors.ts'
 import { errorDataSchema } from '#core/shared/common.ts'
 import type { Services } from './services.ts'
 
@@ -73,10 +73,28 @@ export const api = implement(contract)
     }
   })
 
-/** The AppError inside an error that a client of the contract caught; null when it is something else. */
-export function appErrorOf(error: unknown): AppError | null {
-  if (error instanceof AppError) return error
-  if (!(error instanceof ORPCError)) return null
+/** What a client in the same process gets instead of a wire error: the AppError, or the bug itself with its stack. */
+export function fromWireError(error: unknown): unknown {
+  if (!(error instanceof ORPCError)) return error
   const data = errorDataSchema.safeParse(error.data)
-  return data.success ? fromErrorData(data.data as ErrorData) : null
+  if (!data.success) return error
+  return data.data.code === 'internal' && error.cause instanceof Error ? error.cause : fromErrorData(data.data)
+}
+
+/** An interceptor for calls in the same process: their errors, and those of their streams, are thrown as they were. */
+export async function withOwnErrors<R>({ next }: { next(): Promise<R> }): Promise<R> {
+  try {
+    const output = await next()
+    return isEvents(output) ? (rethrowing(output) as R) : output
+  } catch (error) {
+    throw fromWireError(error)
+  }
+}
+
+async function* rethrowing(events: AsyncIterable<unknown>): AsyncGenerator<unknown> {
+  try {
+    yield* events
+  } catch (error) {
+    throw fromWireError(error)
+  }
 }
