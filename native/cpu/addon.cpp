@@ -5,6 +5,7 @@
 #define NODE_ADDON_API_CPP_EXCEPTIONS
 #include <napi.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <new>

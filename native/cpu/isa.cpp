@@ -18,8 +18,14 @@ struct Features {
 
 #if defined(_MSC_VER)
 
+#if defined(__clang__)
+#define MOE_READS_XCR __attribute__((target("xsave")))
+#else
+#define MOE_READS_XCR
+#endif
+
 // Feature bits of leaves 1 and 7, and the register state that the operating system saves.
-Features detect() {
+MOE_READS_XCR Features detect() {
   int leaf1[4], leaf7[4];
   __cpuidex(leaf1, 1, 0);
   __cpuidex(leaf7, 7, 0);

@@ -100,7 +100,7 @@ void attentionBackward(const Args& args, Pool& pool) {
   const float *dO = f32(args, 3), *o = f32(args, 7);
   float* delta = args.work.shared;
   parallelRanges(pool, tokens, heads * width, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin * heads; i < end * heads; i++) delta[i] = dot(dO + i * width, o + i * width, width);
+    for (int64_t i = begin * heads; i < end * heads; i++) delta[i] = static_cast<float>(preciseDot(dO + i * width, o + i * width, width));
   });
   const Backward t = {f32(args, 0), f32(args, 1), f32(args, 2), dO, f32(args, 4), f32(args, 5), f32(args, 6), f32(args, 8), delta, heads, kvHeads, width};
   parallel(pool, divideUp(tokens, sequence) * kvHeads, [&](int64_t tile, int thread) {

@@ -55,6 +55,21 @@ inline float dot(const float* a, const float* b, int64_t n) {
   return total;
 }
 
+// Σ a·b in double, for the few sums that everything after them inherits.
+inline double preciseDot(const float* a, const float* b, int64_t n) {
+  constexpr int64_t ways = 16;
+  double sum[ways] = {};
+  int64_t i = 0;
+  for (; i + ways <= n; i += ways) {
+    for (int64_t j = 0; j < ways; j++) sum[j] += static_cast<double>(a[i + j]) * static_cast<double>(b[i + j]);
+  }
+  for (; i < n; i++) sum[0] += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  for (int64_t width = ways / 2; width > 0; width /= 2) {
+    for (int64_t j = 0; j < width; j++) sum[j] += sum[j + width];
+  }
+  return sum[0];
+}
+
 inline float largest(const float* x, int64_t n) {
   Vec best = splat(-INFINITY);
   int64_t i = 0;

@@ -6,20 +6,6 @@ namespace {
 
 constexpr int64_t squareBlock = 1 << 14;  // elements whose squares are summed before the blocks are
 
-double squares(const float* x, int64_t n) {
-  constexpr int64_t ways = 16;
-  double sum[ways] = {};
-  int64_t i = 0;
-  for (; i + ways <= n; i += ways) {
-    for (int64_t j = 0; j < ways; j++) sum[j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
-  }
-  for (; i < n; i++) sum[0] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  for (int64_t width = ways / 2; width > 0; width /= 2) {
-    for (int64_t j = 0; j < width; j++) sum[j] += sum[j + width];
-  }
-  return sum[0];
-}
-
 }  // namespace
 
 Need sumOfSquaresNeed(const Args& args) { return {2 * divideUp(elements(args, 1), squareBlock), 0}; }
@@ -30,7 +16,8 @@ void sumOfSquares(const Args& args, Pool& pool) {
   const int64_t count = elements(args, 1), blocks = divideUp(count, squareBlock);
   double* sums = reinterpret_cast<double*>(args.work.shared);
   parallel(pool, blocks, [&](int64_t block, int) {
-    sums[block] = squares(x + block * squareBlock, least(squareBlock, count - block * squareBlock));
+    const float* begin = x + block * squareBlock;
+    sums[block] = preciseDot(begin, begin, least(squareBlock, count - block * squareBlock));
   });
   double sum = 0;
   for (int64_t block = 0; block < blocks; block++) sum += sums[block];

@@ -13,12 +13,12 @@ void rmsNormForward(const Args& args, Pool& pool) {
   float *y = f32(args, 0), *rstd = f32(args, 1);
   const float *x = f32(args, 2), *weight = f32(args, 3);
   const int64_t tokens = dim(args, 2, 0), width = dim(args, 2, 1);
-  const float eps = static_cast<float>(args.attrs[0]);
+  const double eps = args.attrs[0];
   parallelRanges(pool, tokens, 2 * width, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; t++) {
       const float* MOE_RESTRICT row = x + t * width;
       float* MOE_RESTRICT out = y + t * width;
-      const float r = 1 / sqrtf(dot(row, row, width) / static_cast<float>(width) + eps);
+      const float r = static_cast<float>(1 / sqrt(preciseDot(row, row, width) / static_cast<double>(width) + eps));
       rstd[t] = r;
       for (int64_t i = 0; i < width; i++) out[i] = weight[i] * (row[i] * r);
     }
@@ -45,7 +45,7 @@ void rmsNormBackward(const Args& args, Pool& pool) {
         out[i] = dYRow[i] * weight[i];
         sums[i] += dYRow[i] * (xRow[i] * r);
       }
-      const float along = r * r * (dot(out, xRow, width) / static_cast<float>(width));
+      const float along = r * r * static_cast<float>(preciseDot(out, xRow, width) / static_cast<double>(width));
       if (add) {
         const float* MOE_RESTRICT addRow = add + t * width;
         for (int64_t i = 0; i < width; i++) out[i] = addRow[i] + r * (out[i] - xRow[i] * along);

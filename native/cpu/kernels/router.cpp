@@ -121,8 +121,9 @@ void routerBackward(const Args& args, Pool& pool) {
         }
       }
       for (int64_t j = 0; j < k; j++) row[chosen[t * k + j]] += (dGate[t * k + j] - mean) / sum;
-      const float along = dot(row, p, experts) - perLse * lse[t];
-      for (int64_t e = 0; e < experts; e++) row[e] = p[e] * (row[e] - along);
+      // The small z term joins last: inside the difference it would drown in its rounding.
+      const float along = dot(row, p, experts), z = perLse * lse[t];
+      for (int64_t e = 0; e < experts; e++) row[e] = p[e] * (row[e] - along + z);
     }
   });
 }
