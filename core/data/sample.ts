@@ -35,7 +35,7 @@ export function openSample(folder: string): Sample {
   const missing = (what: string): AppError =>
     new AppError('sample.missing', `the sample texts are not there: ${what}`, {
       params: { file: path },
-      hint: 'Fetch them with: node resources/sample/fetch.ts (about 20 MB, once).',
+      hint: 'Fetch them with: node resources/sample/fetch.ts (about 22 MB, once).',
     })
   if (!existsSync(path)) throw missing(`${path} does not exist`)
   const checked = sampleSchema.safeParse(JSON.parse(readFileSync(path, 'utf8')))

@@ -105,7 +105,7 @@ function createWordEncoder({ byteIds, rankOf, resultOf }: Merges): (word: string
 function createSplitter(tokens: readonly AddedToken[]): ((text: string) => string[]) | null {
   if (tokens.length === 0) return null
   const longestFirst = tokens.map(({ content }) => content).sort((a, b) => b.length - a.length)
-  const pattern = new RegExp(`(${longestFirst.map((content) => RegExp.escape(content)).join('|')})`, 'u')
+  const pattern = new RegExp(`(${longestFirst.map((content) => content.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')).join('|')})`, 'u')
   return (text) => text.split(pattern)
 }
 
