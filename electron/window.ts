@@ -4,11 +4,11 @@
  * refused here, whatever the page asks.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { app, BrowserWindow, protocol, screen, session, shell } from 'electron'
+import { commonHeaders, readPageFile } from '#core/serve/files.ts'
 import { fitWindow, parseWindowState, type WindowState } from './bounds.ts'
-import { fileOf, headersOf, mayNavigate, mayOpenOutside, pageScheme, pageUrl } from './policy.ts'
+import { contentSecurityPolicy, mayNavigate, mayOpenOutside, pageScheme, pageUrl } from './policy.ts'
 
 const built = join(import.meta.dirname, '..')
 const pageFolder = join(built, 'renderer')
@@ -21,13 +21,10 @@ export function declareScheme(): void {
 /** Serves the page's files and closes every other way out, for all pages this app will ever show. */
 export function lockDown(): void {
   protocol.handle(pageScheme, async ({ url, method }) => {
-    const file = fileOf(url, pageFolder)
-    if (file === undefined || method !== 'GET') return new Response(null, { status: 404 })
-    try {
-      return new Response(await readFile(file), { headers: headersOf(file) })
-    } catch {
-      return new Response(null, { status: 404 })
-    }
+    const file = method === 'GET' && mayNavigate(url) ? await readPageFile(pageFolder, new URL(url).pathname) : null
+    if (file === null) return new Response(null, { status: 404 })
+    const headers = { ...commonHeaders, 'Content-Security-Policy': contentSecurityPolicy, 'Content-Type': file.contentType, 'Cache-Control': file.cacheControl }
+    return new Response(new Uint8Array(file.body), { headers })
   })
   session.defaultSession.setPermissionRequestHandler((_page, _permission, answer) => answer(false))
   session.defaultSession.setPermissionCheckHandler(() => false)

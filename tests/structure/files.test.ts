@@ -16,7 +16,9 @@ const sources = readSources()
 const paths = (found: Source[]): string[] => found.map(({ path }) => path)
 
 test('every file begins with a header comment that says what it owns', () => {
-  const firstLine = (source: Source): string => source.lines.find((line) => line.trim() !== '' && !line.startsWith('#!')) ?? ''
+  // A component begins with its script, whose first line counts.
+  const isOpening = (line: string): boolean => line.trim() === '' || line.startsWith('#!') || /^<script\b[^>]*>$/.test(line)
+  const firstLine = (source: Source): string => source.lines.find((line) => !isOpening(line)) ?? ''
   const header = /^(\/\*\*?|\/\/|<!--)/
   // The implementation of a C++ header is introduced by that header.
   const isIntroduced = ({ path }: Source): boolean => path.endsWith('.cpp') && sources.some((other) => other.path === path.replace(/cpp$/, 'h'))

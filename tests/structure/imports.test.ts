@@ -35,7 +35,8 @@ const table: Row[] = [
   { of: 'core/features/', own: ['core/shared/', 'core/store/', 'core/data/', 'core/formats/'] },
   // The entries (main, serve, runner, cli) wire everything.
   { of: 'core/', own: ['core/', 'native/'] },
-  { of: 'electron/', own: ['core/main.ts', 'core/shared/'] },
+  // The shell starts the core with the host of every Node process, and serves the page's files as `moe serve` does.
+  { of: 'electron/', own: ['core/main.ts', 'core/node-host.ts', 'core/serve/files.ts', 'core/shared/'] },
   { of: 'renderer/vite.config.ts', own: [] },
   { of: 'renderer/', own: ['core/shared/'], outside: /^(?!node:|electron$)/ },
   { of: 'native/', own: ['core/shared/errors.ts'] },
