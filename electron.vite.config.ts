@@ -23,5 +23,5 @@ export default defineConfig({
       rolldownOptions: { input: { preload: at('electron/preload.ts') }, output: { format: 'cjs', entryFileNames: '[name].cjs' } },
     },
   },
-  renderer: page,
+  renderer: { ...page, build: { ...page.build, rolldownOptions: { input: at('renderer/index.html') } } },
 })
