@@ -26,8 +26,10 @@ async function runTests(args) {
 }
 
 await runScript(async (args) => {
-  await ensure({ modules: true, native: true, sample: true, renderer: true, chromium: true })
-  const isFiltered = args.some((arg) => !arg.startsWith('-'))
+  const filters = args.filter((arg) => !arg.startsWith('-'))
+  const isFiltered = filters.length > 0
+  const drivesPages = !isFiltered || filters.some((filter) => /e2e|electron/.test(filter))
+  await ensure({ modules: true, native: true, sample: true, renderer: drivesPages, chromium: drivesPages })
   const checks = isFiltered ? { passed: 0, failed: 0 } : await runChecks({ withImports: false })
   const tests = await runTests(args)
   for (const test of tests.skipped) say(`SKIPPED ${test.file}: ${test.fullName}`)
