@@ -1,0 +1,87 @@
+/** A temporary library with a core on it whose runners follow a script. Everything is stopped and removed after the test. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { onTestFinished } from 'vitest'
+import { startCore, type Core } from '#core/main.ts'
+import { nodeHost } from '#core/node-host.ts'
+import type { Host } from '#core/shared/host.ts'
+import { runConfigSchema, type Run, type RunConfig, type RunStatus } from '#core/shared/runs.ts'
+import type { Script } from './fake-runner.ts'
+
+export type Library = {
+  path: string
+  host: Host
+  log: string[]
+  script(script: Script): void
+  start(): Promise<Core>
+}
+
+const fakeRunner = join(import.meta.dirname, 'fake-runner.ts')
+
+export function hostOn(path: string, log: string[] = []): Host {
+  return nodeHost({ kind: 'test', libraryPath: path, resourcesPath: join(path, 'resources'), runnerPath: fakeRunner, log: (level, text) => log.push(`${level} ${text}`) })
+}
+
+export function createLibrary(): Library {
+  const path = mkdtempSync(join(tmpdir(), 'moe-library-'))
+  const cores: Core[] = []
+  onTestFinished(async () => {
+    for (const core of cores) await core.close()
+    rmSync(path, { recursive: true, force: true })
+  })
+  mkdirSync(join(path, 'resources', 'presets'), { recursive: true })
+  writeFileSync(join(path, 'resources', 'presets', 'quickstart.json'), JSON.stringify(recipe({ name: 'Quick start', steps: 20 })))
+  const log: string[] = []
+  const host = hostOn(path, log)
+  return {
+    path,
+    host,
+    log,
+    script: (script) => writeFileSync(join(path, 'script.json'), JSON.stringify(script)),
+    async start() {
+      const core = await startCore(host)
+      cores.push(core)
+      return core
+    },
+  }
+}
+
+/** A small recipe. */
+export function recipe(change: Partial<RunConfig> = {}): RunConfig {
+  return runConfigSchema.parse({
+    name: 'Test',
+    model: { vocab_size: 256, hidden_size: 16, intermediate_size: 8, num_hidden_layers: 2, num_attention_heads: 2, num_experts: 4, num_experts_per_tok: 2, max_position_embeddings: 32 },
+    sequenceLength: 16,
+    sequencesPerStep: 4,
+    steps: 20,
+    checkpointEverySteps: 5,
+    ...change,
+  })
+}
+
+/** Waits until a run has one of these states. Fails when it comes to rest in another. */
+export async function until(core: Core, id: string, ...statuses: RunStatus[]): Promise<Run> {
+  return untilRun(core, id, (run) => statuses.includes(run.status))
+}
+
+export async function untilRun(core: Core, id: string, isThere: (run: Run) => boolean): Promise<Run> {
+  const stopper = new AbortController()
+  const timer = setTimeout(() => stopper.abort(), 10_000)
+  try {
+    for await (const event of await core.client.runs.watch({ id }, { signal: stopper.signal })) {
+      if (event.type === 'run' && isThere(event.run)) return event.run
+    }
+  } finally {
+    clearTimeout(timer)
+  }
+  throw new Error(`run ${id} never got there: ${JSON.stringify(await core.client.runs.get({ id }))}`)
+}
+
+/** The whole series of a run. */
+export async function series(core: Core, id: string, key = 'loss'): Promise<{ steps: number[]; values: number[] }> {
+  const [{ steps, values }] = (await core.client.runs.metrics({ id, keys: [key], maxPoints: 100_000 })) as [{ steps: number[]; values: number[] }]
+  return { steps, values }
+}
+
+export const upTo = (count: number): number[] => Array.from({ length: count }, (_, i) => i + 1)
