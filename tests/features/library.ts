@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
 import { startCore, type Core } from '#core/main.ts'
-import { nodeHost } from '#core/node-host.ts'
 import type { Host } from '#core/shared/host.ts'
-import { runConfigSchema, type Run, type RunConfig, type RunStatus } from '#core/shared/runs.ts'
+import type { Run, RunStatus } from '#core/shared/runs.ts'
 import type { Script } from './fake-runner.ts'
+import { hostOn } from './host.ts'
+import { recipe } from './recipe.ts'
 
 export type Library = {
   path: string
@@ -15,12 +16,6 @@ export type Library = {
   log: string[]
   script(script: Script): void
   start(): Promise<Core>
-}
-
-const fakeRunner = join(import.meta.dirname, 'fake-runner.ts')
-
-export function hostOn(path: string, log: string[] = []): Host {
-  return nodeHost({ kind: 'test', libraryPath: path, resourcesPath: join(path, 'resources'), runnerPath: fakeRunner, log: (level, text) => log.push(`${level} ${text}`) })
 }
 
 export function createLibrary(): Library {
@@ -45,19 +40,6 @@ export function createLibrary(): Library {
       return core
     },
   }
-}
-
-/** A small recipe. */
-export function recipe(change: Partial<RunConfig> = {}): RunConfig {
-  return runConfigSchema.parse({
-    name: 'Test',
-    model: { vocab_size: 256, hidden_size: 16, intermediate_size: 8, num_hidden_layers: 2, num_attention_heads: 2, num_experts: 4, num_experts_per_tok: 2, max_position_embeddings: 32 },
-    sequenceLength: 16,
-    sequencesPerStep: 4,
-    steps: 20,
-    checkpointEverySteps: 5,
-    ...change,
-  })
 }
 
 /** Waits until a run has one of these states. Fails when it comes to rest in another. */

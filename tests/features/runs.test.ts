@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { RunEvent } from '#core/shared/runs.ts'
 import { fakeLoss } from './fake-runner.ts'
-import { createLibrary, recipe, series, until, untilRun, upTo } from './library.ts'
+import { createLibrary, series, until, untilRun, upTo } from './library.ts'
+import { recipe } from './recipe.ts'
 
 test('a run builds the sample mix, trains to its end, and is stored', async () => {
   const library = createLibrary()

@@ -63,10 +63,18 @@ function begin({ host, store, supervisor }: Services): void {
 
 function readRecipe({ resourcesPath }: Host): RunConfig {
   const path = join(resourcesPath, 'presets', 'quickstart.json')
-  const recipe = runConfigSchema.safeParse(JSON.parse(readFileSync(path, 'utf8')))
+  const bad = (found: string): AppError =>
+    new AppError('quickstart.badRecipe', `${path}: ${found}`, { params: { path, found }, hint: 'Install the workbench again: this file came with it.' })
+  let json: unknown
+  try {
+    json = JSON.parse(readFileSync(path, 'utf8'))
+  } catch (error) {
+    throw bad(error instanceof Error ? error.message : String(error))
+  }
+  const recipe = runConfigSchema.safeParse(json)
   if (recipe.success) return recipe.data
   const issue = recipe.error.issues[0]!
-  throw new AppError('quickstart.badRecipe', `${path}: ${issue.path.join('.')} ${issue.message}`, { params: { path, field: issue.path.join('.') }, hint: 'Install the workbench again: this file came with it.' })
+  throw bad(`${issue.path.join('.')}: ${issue.message}`)
 }
 
 function stateOf(services: Services): QuickstartState {
