@@ -10,6 +10,9 @@ import { join, resolve } from 'node:path'
 /** The root of the checkout. */
 export const root = resolve(import.meta.dirname, '../..')
 
+// Tools that colour what nobody will see make logs unreadable.
+if (!process.stderr.isTTY && !process.env.FORCE_COLOR) process.env.NO_COLOR ??= '1'
+
 /** The first Node whose type stripping, Node-API and zstd the product relies on. */
 const requiredNodeMajor = 24
 
