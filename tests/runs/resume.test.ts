@@ -1,0 +1,166 @@
+/**
+ * A run that was stopped, whose runner was killed, or whose core was killed, at any moment, goes on to the same bits as one that ran
+ * through: same losses, same final weights, no gap and no repeat in its series. Real core, real runner processes, real files.
+ */
+import { fork } from 'node:child_process'
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { startCore, type Core } from '#core/main.ts'
+import { nodeHost } from '#core/node-host.ts'
+import { readCheckpoint } from '#core/train/checkpoint.ts'
+import type { Run, RunConfig, RunEvent, RunStatus } from '#core/shared/runs.ts'
+import { makeTinyLibrary, tinyConfig, type TinyLibrary } from './tiny-library.ts'
+
+type Curve = { steps: Record<string, number[]>; values: Record<string, number[]>; weights: string; moments: string }
+
+const keys = ['loss', 'loadBalance', 'routerZ', 'learningRate', 'gradNorm', 'validation', 'validation/animals', 'validation/numbers']
+const libraries: TinyLibrary[] = []
+let straight: Curve
+
+function newLibrary(): TinyLibrary {
+  const library = makeTinyLibrary()
+  libraries.push(library)
+  return library
+}
+
+function open(library: TinyLibrary): Promise<Core> {
+  return startCore(nodeHost({ kind: 'test', ...library }))
+}
+
+/** Waits until the run is in one of `statuses`, or `until` says so. */
+async function follow(core: Core, id: string, statuses: RunStatus[], until: (step: number) => boolean = () => false): Promise<Run> {
+  const events: AsyncIterable<RunEvent> = await core.client.runs.watch({ id })
+  for await (const event of events) {
+    if (event.type === 'run' && statuses.includes(event.run.status)) return event.run
+    if (event.type === 'steps' && until(event.steps.at(-1)!.step)) return core.client.runs.get({ id })
+  }
+  throw new Error(`the events of ${id} ended`)
+}
+
+/** Everything a finished run left: series and the hashes of its last weights and moments. */
+async function curveOf(core: Core, library: TinyLibrary, id: string): Promise<Curve> {
+  const series = await core.client.runs.metrics({ id, keys, maxPoints: 1_000_000 })
+  const newest = (await core.client.checkpoints.list({ runId: id })).sort((a, b) => b.step - a.step)[0]!
+  const { manifest } = readCheckpoint(join(library.libraryPath, 'checkpoints', newest.id))
+  const load = await core.client.runs.expertLoad({ id, maxPoints: 1_000_000 })
+  return {
+    steps: { ...Object.fromEntries(series.map(({ key, steps }) => [key, steps])), experts: load.steps },
+    values: { ...Object.fromEntries(series.map(({ key, values }) => [key, values])), experts: [...new Float32Array(await load.values.arrayBuffer())] },
+    weights: manifest.files['model.safetensors']!.sha256,
+    moments: manifest.files['optimizer.safetensors']!.sha256,
+  }
+}
+
+async function runThrough(config: RunConfig): Promise<Curve> {
+  const library = newLibrary()
+  const core = await open(library)
+  const { id } = await core.client.runs.create({ config })
+  expect((await follow(core, id, ['done', 'failed', 'interrupted'])).error).toBeNull()
+  const curve = await curveOf(core, library, id)
+  await core.close()
+  return curve
+}
+
+async function resumeToEnd(core: Core, library: TinyLibrary, id: string): Promise<Curve> {
+  await core.client.runs.resume({ id })
+  const run = await follow(core, id, ['done', 'failed', 'stopped'])
+  expect(run.status, JSON.stringify(run.error)).toBe('done')
+  return curveOf(core, library, id)
+}
+
+beforeAll(async () => {
+  straight = await runThrough(tinyConfig())
+})
+
+afterAll(() => libraries.forEach(({ libraryPath }) => rmSync(join(libraryPath, '..'), { recursive: true, force: true })))
+
+describe('the resumed curve is the uninterrupted one, bit for bit', () => {
+  test('the run learns, and its series are whole', () => {
+    expect(straight.steps.loss).toEqual(Array.from({ length: 400 }, (_, i) => i + 1))
+    expect(straight.steps.validation).toEqual([0, 50, 100, 150, 200, 250, 300, 350, 400])
+    expect(straight.values.validation!.at(-1)!).toBeLessThan(straight.values.validation![0]! - 1.5)
+  })
+
+  test('with one thread instead of two', async () => {
+    expect(await runThrough(tinyConfig({ threads: 1 }))).toEqual(straight)
+  })
+
+  test('stopped and saved twice, resumed twice', async () => {
+    const library = newLibrary()
+    const core = await open(library)
+    const { id } = await core.client.runs.create({ config: tinyConfig() })
+    for (const [round, step] of [75, 220].entries()) {
+      await follow(core, id, ['done'], (at) => at >= step)
+      await core.client.runs.stop({ id, save: true })
+      const run = await follow(core, id, ['stopped', 'done'])
+      expect(run.status).toBe('stopped')
+      expect(run.resumableStep).toBe(run.step)
+      if (round === 0) await core.client.runs.resume({ id })
+    }
+    expect(await resumeToEnd(core, library, id)).toEqual(straight)
+    await core.close()
+  })
+
+  test('kill -9 of the runner between checkpoints', async () => {
+    const library = newLibrary()
+    let pid = 0
+    const host = nodeHost({ kind: 'test', ...library })
+    const core = await startCore({
+      ...host,
+      startRunner() {
+        const runner = host.startRunner()
+        pid = runner.pid
+        return runner
+      },
+    })
+    const { id } = await core.client.runs.create({ config: tinyConfig() })
+    await follow(core, id, ['done'], (at) => at >= 150)
+    process.kill(pid, 'SIGKILL')
+    const run = await follow(core, id, ['interrupted', 'done', 'failed'])
+    expect(run.status).toBe('interrupted')
+    expect(run.resumableStep).toBe(Math.floor(run.step / 60) * 60)
+    expect(await resumeToEnd(core, library, id)).toEqual(straight)
+    await core.close()
+  })
+
+  test('kill -9 of the core: the runner saves and ends, the next core finds it', async () => {
+    const library = newLibrary()
+    const child = fork(join(import.meta.dirname, 'core-process.ts'), [library.libraryPath, library.resourcesPath, JSON.stringify(tinyConfig())], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
+    let id = ''
+    await new Promise<void>((resolve, reject) => {
+      child.once('exit', () => reject(new Error('the core ended by itself')))
+      child.stdout!.on('data', (chunk: Buffer) => {
+        id ||= /run (\S+)/.exec(String(chunk))?.[1] ?? ''
+        const step = Number(/step (\d+)/.exec(String(chunk))?.[1] ?? 0)
+        if (step < 130) return
+        child.removeAllListeners('exit')
+        child.once('exit', () => resolve())
+        child.kill('SIGKILL')
+      })
+    })
+    const core = await open(library)
+    const run = await core.client.runs.get({ id })
+    expect(run.status).toBe('interrupted')
+    expect(await resumeToEnd(core, library, id)).toEqual(straight)
+    await core.close()
+  })
+
+  test('a damaged newest checkpoint is not trusted: the one before is resumed', async () => {
+    const { truncateSync } = await import('node:fs')
+    const library = newLibrary()
+    const core = await open(library)
+    const { id } = await core.client.runs.create({ config: tinyConfig() })
+    await follow(core, id, ['done'], (at) => at >= 200)
+    await core.client.runs.stop({ id, save: true })
+    await follow(core, id, ['stopped'])
+    const [newest, before] = (await core.client.checkpoints.list({ runId: id })).sort((a, b) => b.step - a.step)
+    truncateSync(join(library.libraryPath, 'checkpoints', newest!.id, 'model.safetensors'), 1000)
+    await core.close()
+    const again = await open(library)
+    await again.client.checkpoints.verify({ id: newest!.id })
+    expect((await again.client.runs.get({ id })).resumableStep).toBe(before!.step)
+    expect(await resumeToEnd(again, library, id)).toEqual(straight)
+    await again.close()
+  })
+})

@@ -1,0 +1,59 @@
+/**
+ * A library and a resources folder made for one test: a sample of a few short texts in two domains, and the recipe of a model so
+ * small that a step takes milliseconds. Everything that runs on them is the real thing: core, runner process, kernels, files.
+ */
+import { createHash } from 'node:crypto'
+import { cpSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createRandom } from '#core/shared/random.ts'
+import { runConfigSchema, type RunConfig } from '#core/shared/runs.ts'
+
+export type TinyLibrary = { libraryPath: string; resourcesPath: string }
+
+/** Sentences drawn from a small grammar, so that there is something to learn. */
+function sentences(stream: string, subjects: string[], verbs: string[], count: number): string {
+  const random = createRandom(1, stream)
+  const pick = (words: string[]): string => words[random.nextBelow(words.length)]!
+  return Array.from({ length: count }, () => `The ${pick(subjects)} ${pick(verbs)} the ${pick(subjects)}.`).join(' ')
+}
+
+/** A fresh library folder beside resources that hold a tiny sample. */
+export function makeTinyLibrary(): TinyLibrary {
+  const root = mkdtempSync(join(tmpdir(), 'moe-tiny-'))
+  const data = join(root, 'resources/sample/data')
+  mkdirSync(data, { recursive: true })
+  cpSync(join(import.meta.dirname, '../../resources/presets'), join(root, 'resources/presets'), { recursive: true })
+  const domains = [
+    { name: 'animals', texts: Array.from({ length: 40 }, (_, i) => sentences(`a${i}`, ['cat', 'dog', 'whale', 'horse'], ['sees', 'follows', 'likes'], 60)) },
+    { name: 'numbers', texts: Array.from({ length: 40 }, (_, i) => Array.from({ length: 120 }, (_, n) => `${i + n} + ${n} = ${i + 2 * n}`).join('\n')) },
+  ]
+  const described = domains.map(({ name, texts }) => {
+    const lines = texts.map((text, i) => `${JSON.stringify({ id: `${name}-${i}`, text, source: 'made for tests' })}\n`).join('')
+    writeFileSync(join(data, `${name}.jsonl`), lines)
+    return { name, title: name, licence: 'CC0-1.0', source: 'made for tests', documents: texts.length, bytes: texts.join('').length, sha256: createHash('sha256').update(lines).digest('hex') }
+  })
+  writeFileSync(join(data, 'sample.json'), JSON.stringify({ format: 'moe-workbench-sample', version: 1, recipe: 'f'.repeat(64), domains: described }))
+  return { libraryPath: join(root, 'library'), resourcesPath: join(root, 'resources') }
+}
+
+/** A recipe for the tiny sample. */
+export function tinyConfig(overrides: Record<string, unknown> = {}): RunConfig {
+  return runConfigSchema.parse({
+    name: 'tiny',
+    model: {
+      vocab_size: 320, hidden_size: 32, intermediate_size: 24, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2,
+      num_experts: 8, num_experts_per_tok: 2, max_position_embeddings: 64, initializer_range: 0.1,
+    },
+    sequenceLength: 32,
+    sequencesPerStep: 4,
+    sequencesPerMicroBatch: 2,
+    steps: 400,
+    optimizer: { peakLearningRate: 5e-3, minLearningRate: 5e-4, warmupSteps: 20 },
+    evaluateEverySteps: 50,
+    evaluationSequences: 4,
+    checkpointEverySteps: 60,
+    threads: 2,
+    ...overrides,
+  })
+}
