@@ -19,6 +19,7 @@ import { lockLibrary } from './features/jobs/lock.ts'
 import { createOrphans } from './features/jobs/orphans.ts'
 import { createSupervisor } from './features/jobs/supervisor.ts'
 import { mixesRouter } from './features/mixes/mixes.ts'
+import { reconcileMixes } from './features/mixes/reconcile.ts'
 import { quickstartRouter } from './features/quickstart/quickstart.ts'
 import { createRunNews } from './features/runs/news.ts'
 import { runsRouter } from './features/runs/runs.ts'
@@ -90,6 +91,7 @@ async function openServices(host: Host): Promise<Services> {
   const services: Services = { ...base, orphans, supervisor: createSupervisor({ ...base, orphans }) }
   endOpenMessages(store)
   await reconcileCheckpoints(services)
+  await reconcileMixes(services)
   if (!orphans.any()) await removeAllLeftovers(services)
   return services
 }

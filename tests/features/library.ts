@@ -62,8 +62,8 @@ export async function untilRun(core: Core, id: string, isThere: (run: Run) => bo
 
 /** The whole series of a run. */
 export async function series(core: Core, id: string, key = 'loss'): Promise<{ steps: number[]; values: number[] }> {
-  const [{ steps, values }] = (await core.client.runs.metrics({ id, keys: [key], maxPoints: 100_000 })) as [{ steps: number[]; values: number[] }]
-  return { steps, values }
+  const [found] = await core.client.runs.metrics({ id, keys: [key], maxPoints: 100_000 })
+  return { steps: found!.steps, values: found!.values }
 }
 
 export const upTo = (count: number): number[] => Array.from({ length: count }, (_, i) => i + 1)

@@ -7,7 +7,9 @@ import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, write
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
+import { mixHashOf, mixManifestSchema } from '#core/data/mix-manifest.ts'
 import { isProcessAlive, processStart } from '#core/features/jobs/process.ts'
+import { writeFileAtomic } from '#core/formats/atomic.ts'
 import { fakeLoss } from './fake-runner.ts'
 import { createLibrary, series, until, untilRun, upTo, type Library } from './library.ts'
 import { recipe } from './recipe.ts'
@@ -206,4 +208,24 @@ test('a run that was only stopped by a closing core goes on too', async () => {
   await again.client.runs.resume({ id })
   await until(again, id, 'done')
   expect(await series(again, id)).toEqual(whole(25, 2))
+})
+
+test('mixes on disk are found again, damaged ones are not offered', async () => {
+  const library = createLibrary()
+  const write = async (id: string, content: string): Promise<void> => {
+    const folder = join(library.path, 'mixes', id)
+    mkdirSync(folder, { recursive: true })
+    const files = { 'news.train.bin': await writeFileAtomic(join(folder, 'news.train.bin'), [content]) }
+    const base = { tokenizerHash: 'f'.repeat(64), tokenBytes: 2 as const, eosId: 0, files }
+    const domain = { name: 'news', licence: 'CC0-1.0', fingerprint: 'e'.repeat(64), documents: 1, bytes: 4, validationDocuments: 0, trainTokens: 2, validationTokens: 0 }
+    writeFileSync(join(folder, 'manifest.json'), JSON.stringify(mixManifestSchema.parse({ format: 'moe-workbench-mix', version: 1, id, hash: mixHashOf(base), vocabularySize: 256, domains: [domain], ...base })))
+  }
+  await write('sample-0123456789ab', 'abcd')
+  await write('sample-damaged', 'abcd')
+  writeFileSync(join(library.path, 'mixes', 'sample-damaged', 'news.train.bin'), 'abcx')
+  const core = await library.start()
+  expect(await core.client.mixes.list()).toMatchObject([{ id: 'sample-0123456789ab', name: 'sample', trainTokens: 2 }])
+  await core.close()
+  rmSync(join(library.path, 'mixes', 'sample-0123456789ab', 'news.train.bin'))
+  expect(await (await library.start()).client.mixes.list()).toEqual([])
 })

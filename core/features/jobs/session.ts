@@ -59,7 +59,11 @@ export function startSession(services: Services, runId: string): Session {
     clearTimeout(batchTimer)
     batchTimer = undefined
     batchAt = performance.now()
-    if (waiting.length > 0) tell({ type: 'steps', steps: waiting })
+    if (waiting.length > 0) {
+      tell({ type: 'steps', steps: waiting })
+      phase = { phase: 'train', done: waiting.at(-1)!.step, total: run.config.steps, unit: 'step', etaSeconds: pace.secondsFor(run.config.steps - waiting.at(-1)!.step) }
+      tell({ type: 'phase', phase })
+    }
     waiting = []
     publishRun(services, runId)
   }
