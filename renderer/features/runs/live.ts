@@ -4,7 +4,7 @@
  * Series are plain arrays (thousands of points); `version` is what changes, at most once per frame.
  */
 import { defineStore } from 'pinia'
-import { onScopeDispose, reactive, shallowRef, toValue, watch, type MaybeRefOrGetter, type ShallowRef } from 'vue'
+import { markRaw, onScopeDispose, reactive, shallowRef, toValue, watch, type MaybeRefOrGetter, type ShallowRef } from 'vue'
 import type { ErrorData } from '#core/shared/errors.ts'
 import type { LogLine, Phase, Run, RunEvent } from '#core/shared/runs.ts'
 import { api, errorData, follow } from '#renderer/client.ts'
@@ -72,11 +72,17 @@ export function useLiveRun(id: MaybeRefOrGetter<string | null>): ShallowRef<Live
 }
 
 function newLiveRun(id: string): LiveRun {
-  const data = { series: new Map(), load: null, log: [] }
-  const live = reactive({ id, run: useRuns().byId.get(id) ?? null, phase: null, failure: null, loaded: false, version: 0, checkpointVersion: 0 })
-  // Kept out of the proxy: nothing may observe thousands of numbers one by one.
-  Object.defineProperty(live, 'data', { value: data, enumerable: false })
-  return Object.assign(live, {}) as unknown as LiveRun
+  return reactive({
+    id,
+    run: useRuns().byId.get(id) ?? null,
+    phase: null,
+    failure: null,
+    loaded: false,
+    version: 0,
+    checkpointVersion: 0,
+    // Raw: nothing may observe thousands of numbers one by one.
+    data: markRaw({ series: new Map(), load: null, log: [] }),
+  })
 }
 
 function followRun(live: LiveRun): () => void {

@@ -1,0 +1,111 @@
+/**
+ * The recipe that the new-run form edits: a small model that this machine trains in minutes, or a copy of another run's.
+ * `problems` says what is wrong with one, by field, from the contract's own schema.
+ */
+import { z } from 'zod'
+import { runConfigSchema, type RunConfig } from '#core/shared/runs.ts'
+
+const starter = {
+  model: {
+    vocab_size: 4096,
+    hidden_size: 128,
+    intermediate_size: 128,
+    num_hidden_layers: 4,
+    num_attention_heads: 4,
+    num_key_value_heads: 4,
+    num_experts: 16,
+    num_experts_per_tok: 2,
+    max_position_embeddings: 512,
+    eos_token_id: 0,
+    pad_token_id: 1,
+  },
+  steps: 600,
+  sequenceLength: 256,
+  sequencesPerStep: 8,
+  optimizer: { peakLearningRate: 3e-3, minLearningRate: 3e-4, warmupSteps: 30 },
+}
+
+/** What the form edits; null while a field holds no number. */
+export type RecipeFields = {
+  name: string
+  steps: number | null
+  experts: number | null
+  expertsPerToken: number | null
+  layers: number | null
+  hiddenSize: number | null
+  learningRate: number | null
+  loadBalanceWeight: number | null
+  routerZWeight: number | null
+  seed: number | null
+}
+
+/** The recipe to begin with: a copy of `from`, else the small default. */
+export function baseRecipe(from: RunConfig | null): RunConfig {
+  return from ? structuredClone(from) : runConfigSchema.parse(starter)
+}
+
+export function fieldsOf(config: RunConfig, name: string): RecipeFields {
+  return {
+    name,
+    steps: config.steps,
+    experts: config.model.num_experts,
+    expertsPerToken: config.model.num_experts_per_tok,
+    layers: config.model.num_hidden_layers,
+    hiddenSize: config.model.hidden_size,
+    learningRate: config.optimizer.peakLearningRate,
+    loadBalanceWeight: config.loadBalanceWeight,
+    routerZWeight: config.routerZWeight,
+    seed: config.seed,
+  }
+}
+
+/** The base with the form's fields in it. The lowest learning rate keeps its ratio to the highest. */
+export function withFields(base: RunConfig, fields: RecipeFields): unknown {
+  const floor = base.optimizer.minLearningRate / base.optimizer.peakLearningRate
+  return {
+    ...base,
+    name: fields.name,
+    steps: fields.steps,
+    seed: fields.seed,
+    loadBalanceWeight: fields.loadBalanceWeight,
+    routerZWeight: fields.routerZWeight,
+    model: {
+      ...base.model,
+      num_experts: fields.experts,
+      num_experts_per_tok: fields.expertsPerToken,
+      num_hidden_layers: fields.layers,
+      hidden_size: fields.hiddenSize,
+    },
+    optimizer: { ...base.optimizer, peakLearningRate: fields.learningRate, minLearningRate: fields.learningRate === null ? null : fields.learningRate * floor },
+  }
+}
+
+const fieldOfPath: Record<string, keyof RecipeFields> = {
+  name: 'name',
+  steps: 'steps',
+  seed: 'seed',
+  loadBalanceWeight: 'loadBalanceWeight',
+  routerZWeight: 'routerZWeight',
+  'model.num_experts': 'experts',
+  'model.num_experts_per_tok': 'expertsPerToken',
+  'model.num_hidden_layers': 'layers',
+  'model.hidden_size': 'hiddenSize',
+  // The form has no heads: that they do not divide the width is the width's fault here.
+  'model.num_attention_heads': 'hiddenSize',
+  'optimizer.peakLearningRate': 'learningRate',
+  'optimizer.minLearningRate': 'learningRate',
+}
+
+export type Checked = { config: RunConfig | null; problems: { field: keyof RecipeFields | null; path: string; message: string }[] }
+
+/** The valid recipe, or what is wrong with it. */
+export function check(candidate: unknown): Checked {
+  const parsed = runConfigSchema.safeParse(candidate)
+  if (parsed.success) return { config: parsed.data, problems: [] }
+  return { config: null, problems: parsed.error.issues.map(problemOf) }
+}
+
+function problemOf(issue: z.core.$ZodIssue): Checked['problems'][number] {
+  const path = issue.path.map(String).join('.')
+  return { field: fieldOfPath[path] ?? null, path, message: issue.message }
+}
