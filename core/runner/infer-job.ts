@@ -69,12 +69,7 @@ async function answer(request: Request, model: { generator: Generator; tokenizer
 }
 
 export async function runInferJob(job: Extract<Job, { kind: 'infer' }>, context: JobContext): Promise<'stopped'> {
-  const folder = join(job.paths.library, 'checkpoints', job.checkpointId)
-  const backend = createCpuBackend({})
-  const { config, weights } = await loadModel(backend, folder)
-  const tokenizer = loadTokenizer(join(folder, 'tokenizer.json'))
-  const generator = await createGenerator(backend, config, weights, config.max_position_embeddings)
-  const model = { generator, tokenizer, eos: config.eos_token_id ?? 0, cached: [] as number[] }
+  // Listens before anything is loaded: requests may come right behind the start.
   const cancelled = new Set<string>()
   const queue: Request[] = []
   let wake: () => void = () => undefined
@@ -83,6 +78,13 @@ export async function runInferJob(job: Extract<Job, { kind: 'infer' }>, context:
     if (message.type === 'generate') queue.push(message)
     wake()
   })
+
+  const folder = join(job.paths.library, 'checkpoints', job.checkpointId)
+  const backend = createCpuBackend({})
+  const { config, weights } = await loadModel(backend, folder)
+  const tokenizer = loadTokenizer(join(folder, 'tokenizer.json'))
+  const generator = await createGenerator(backend, config, weights, config.max_position_embeddings)
+  const model = { generator, tokenizer, eos: config.eos_token_id ?? 0, cached: [] as number[] }
   context.send({ type: 'ready' })
   while (context.stopRequest() === 'none') {
     const request = queue.shift()
