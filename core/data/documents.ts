@@ -3,7 +3,6 @@
  * Also the one reader so far, JSON lines. A source that reads other files only has to give the same documents each time.
  */
 import { createReadStream } from 'node:fs'
-import { createInterface } from 'node:readline'
 import { AppError } from '#core/shared/errors.ts'
 
 /** `id` is unique in its source and names where the text came from. */
@@ -23,12 +22,23 @@ function rowError(path: string, row: number, what: string): AppError {
   })
 }
 
+/** Lines ended by \n or \r\n. (readline would also cut at U+2028, which may stand unescaped in a JSON string.) */
+async function* readLines(chunks: AsyncIterable<string>): AsyncGenerator<string> {
+  let rest = ''
+  for await (const chunk of chunks) {
+    const lines = (rest + chunk).split('\n')
+    rest = lines.pop()!
+    yield* lines
+  }
+  if (rest !== '') yield rest
+}
+
 /** Streams {id, text} rows of a .jsonl file; empty rows are skipped. Throws AppError `documents.badRow` or `file.unreadable`. */
 export async function* readJsonLines(path: string): AsyncGenerator<Document> {
   const stream = createReadStream(path, { encoding: 'utf8', highWaterMark: 1 << 20 })
   let row = 0
   try {
-    for await (const line of createInterface({ input: stream, crlfDelay: Infinity })) {
+    for await (const line of readLines(stream as AsyncIterable<string>)) {
       row++
       if (line.trim() === '') continue
       let value: unknown

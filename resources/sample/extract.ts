@@ -59,11 +59,11 @@ function stripTags(html: string): string {
   return text.replace(/&(amp|lt|gt|quot|apos|nbsp);/g, (_, name: string) => entities[name]!).replace(/[^\S\n]+/g, ' ').trim()
 }
 
-/** The leaves `text` of a factbook section as lines "field, subfield: text". */
+/** The leaves `text` of a factbook section as lines "field, subfield: text"; those whose letters were lost upstream (U+FFFD) stay out. */
 function factLines(value: unknown, path: readonly string[]): string[] {
   if (typeof value !== 'object' || value === null) return []
   return Object.entries(value).flatMap(([key, inner]) => {
-    if (key === 'text') return typeof inner === 'string' && inner !== '' ? [`${path.join(', ')}: ${stripTags(inner)}`] : []
+    if (key === 'text') return typeof inner === 'string' && inner !== '' && !inner.includes('\ufffd') ? [`${path.join(', ')}: ${stripTags(inner)}`] : []
     return factLines(inner, [...path, key])
   })
 }
