@@ -6,6 +6,7 @@
 import { AppError } from '#core/shared/errors.ts'
 import { byteCharacters, splitWords } from './byte-level.ts'
 import { createHeap } from './heap.ts'
+import { createPause, type Pause } from './pause.ts'
 import { newTokenizerJson } from './tokenizer-json.ts'
 import { createTokenizer, defaultSpecialTokens, type Tokenizer } from './tokenizer.ts'
 
@@ -21,30 +22,14 @@ export type TrainOptions = {
 }
 
 const idLimit = 2 ** 21
-/** Other work of the process waits at most about this long. */
-const sliceMs = 30
-
-/** A promise that gives the event loop a turn when the last turn was `sliceMs` ago. */
-function createBreather(): () => Promise<void> | undefined {
-  let since = performance.now()
-  return () => {
-    if (performance.now() - since < sliceMs) return undefined
-    return new Promise((resolve) =>
-      setImmediate(() => {
-        since = performance.now()
-        resolve()
-      }),
-    )
-  }
-}
 
 type Words = { symbols: Int32Array[]; counts: number[] }
 
-async function countWords(texts: Iterable<string> | AsyncIterable<string>, breathe: () => Promise<void> | undefined): Promise<Map<string, number>> {
+async function countWords(texts: Iterable<string> | AsyncIterable<string>, pause: Pause): Promise<Map<string, number>> {
   const countOf = new Map<string, number>()
   for await (const text of texts) {
     for (const word of splitWords(text.toWellFormed())) countOf.set(word, (countOf.get(word) ?? 0) + 1)
-    await breathe()
+    await pause()
   }
   return countOf
 }
@@ -116,7 +101,7 @@ function mergeInWord(words: Words, index: number, left: number, right: number, m
   words.symbols[index] = word.subarray(0, length)
 }
 
-async function learnMerges(words: Words, vocabulary: string[], options: Required<TrainOptions>, breathe: () => Promise<void> | undefined): Promise<[string, string][]> {
+async function learnMerges(words: Words, vocabulary: string[], options: Required<TrainOptions>, pause: Pause): Promise<[string, string][]> {
   const { vocabularySize, minimumCount, onProgress } = options
   const idOf = new Map(vocabulary.map((token, id) => [token, id]))
   const pairs = createPairTable(words)
@@ -148,10 +133,10 @@ async function learnMerges(words: Words, vocabulary: string[], options: Required
       const grownCount = pairs.countOf.get(next) ?? 0
       if (grownCount > 0) heap.push(-grownCount, next)
     }
-    const pause = breathe()
-    if (pause) {
+    const turn = pause()
+    if (turn) {
       onProgress(Math.min(merges.length, total), total)
-      await pause
+      await turn
     }
   }
   return merges
@@ -167,13 +152,13 @@ export async function trainTokenizer(texts: Iterable<string> | AsyncIterable<str
       hint: 'Leave room for 256 bytes and the special tokens; 4,096 to 65,536 is usual.',
     })
   }
-  const breathe = createBreather()
+  const pause = createPause()
   // The bytes follow the special tokens in the order of their characters, which is Hugging Face's order.
   const alphabet = [...byteCharacters].sort((a, b) => a.charCodeAt(0) - b.charCodeAt(0))
   const vocabulary = [...specialTokens, ...alphabet]
   const byteIds = Int32Array.from(byteCharacters, (character) => specialTokens.length + alphabet.indexOf(character))
-  const words = toSymbols(await countWords(texts, breathe), byteIds)
-  const merges = await learnMerges(words, vocabulary, { vocabularySize, specialTokens, minimumCount, onProgress }, breathe)
+  const words = toSymbols(await countWords(texts, pause), byteIds)
+  const merges = await learnMerges(words, vocabulary, { vocabularySize, specialTokens, minimumCount, onProgress }, pause)
   onProgress(vocabularySize - smallest, vocabularySize - smallest)
   return createTokenizer(newTokenizerJson(vocabulary, merges, specialTokens), 'the trained tokenizer')
 }

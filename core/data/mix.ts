@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { AppError } from '#core/shared/errors.ts'
 import type { Source } from './documents.ts'
 import { indexFile, mixHashOf, mixIdOf, tokenFile, verifyMix, type ManifestDomain, type MixManifest } from './mix-manifest.ts'
+import { createPause, type Pause } from './pause.ts'
 import { defaultSplit, documentHash, scanDomain, type DomainScan, type SplitOptions } from './split.ts'
 import { createHashedFile, createTokenWriter, tokenBytesFor, type FileRecord } from './token-writer.ts'
 import { serializeTokenizer, type Tokenizer } from './tokenizer.ts'
@@ -19,21 +20,6 @@ export type MixPlan = { id: string; tokenizer: Tokenizer; eosId: number; sources
 
 /** Documents so far of all documents. */
 export type MixProgress = (done: number, total: number) => void
-
-/** Lets the event loop run when the last time is longer ago than `sliceMs`; throws when `signal` says so. */
-function createPause(signal: AbortSignal | undefined, sliceMs = 30): () => Promise<void> | undefined {
-  let since = performance.now()
-  return () => {
-    signal?.throwIfAborted()
-    if (performance.now() - since < sliceMs) return undefined
-    return new Promise((resolve) =>
-      setImmediate(() => {
-        since = performance.now()
-        resolve()
-      }),
-    )
-  }
-}
 
 /** Reads every source once and settles what the mix will be; its id says whether it is built already. Throws AppError `mix.empty` or `mix.noEos`. */
 export async function planMix(stem: string, sources: readonly Source[], tokenizer: Tokenizer, split: SplitOptions = defaultSplit): Promise<MixPlan> {
@@ -54,7 +40,7 @@ export async function planMix(stem: string, sources: readonly Source[], tokenize
 type Built = { domain: ManifestDomain; files: Record<string, FileRecord> }
 
 /** Tokenizes one source into `folder`. */
-async function buildDomain(plan: MixPlan, index: number, folder: string, afterDocument: () => Promise<void> | undefined): Promise<Built> {
+async function buildDomain(plan: MixPlan, index: number, folder: string, afterDocument: Pause): Promise<Built> {
   const { source, scan } = plan.sources[index]!
   const tokenBytes = tokenBytesFor(plan.tokenizer.vocabularySize)
   const paths = { train: tokenFile(source.name, 'train'), validation: tokenFile(source.name, 'validation'), index: indexFile(source.name) }
@@ -101,7 +87,7 @@ export async function buildMix(plan: MixPlan, folder: string, options: { onProgr
   const total = plan.sources.reduce((sum, { scan }) => sum + scan.documents, 0)
   const pause = createPause(options.signal)
   let done = 0
-  const afterDocument = (): Promise<void> | undefined => {
+  const afterDocument: Pause = () => {
     done++
     const turn = pause()
     if (turn) options.onProgress?.(done, total)
