@@ -20,7 +20,7 @@ afterAll(async () => {
 })
 
 const large = (op: OpCase['op'], label: string, sizes: OpCase['sizes'], more: Partial<OpCase> = {}): OpCase => ({
-  op, label, sizes, attrs: {}, given: {}, optional: [], tolerance: 1e-5, flops: 0, ...more,
+  op, label, sizes, attrs: {}, given: {}, optional: [], tolerance: 1e-5, flops: () => 0, ...more,
 })
 
 /** Nine million numbers without a random generator. */
