@@ -6,6 +6,8 @@ import { createRouter, createWebHashHistory } from 'vue-router'
 import HomePage from './features/home/HomePage.vue'
 
 declare module 'vue-router' {
+  // A module's own type is extended by an interface of its name only.
+  // eslint-disable-next-line @typescript-eslint/consistent-type-definitions
   interface RouteMeta {
     title: string
     /** The navigation entry that is shown as current. */

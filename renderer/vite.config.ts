@@ -31,7 +31,6 @@ export default defineConfig({
       autoImport: false,
       dts: false,
       colorMode: false,
-      fonts: false,
       theme: { colors: ['primary', 'neutral', 'error', 'warning', 'success'] },
       icon: { clientBundle: { scan: { globInclude: ['renderer/**/*.{vue,ts}'] } } },
       ui: {

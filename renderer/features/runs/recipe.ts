@@ -2,7 +2,7 @@
  * The recipe that the new-run form edits: a small model that this machine trains in minutes, or a copy of another run's.
  * `problems` says what is wrong with one, by field, from the contract's own schema.
  */
-import { z } from 'zod'
+import type { z } from 'zod'
 import { runConfigSchema, type RunConfig } from '#core/shared/runs.ts'
 
 const starter = {
