@@ -52,8 +52,7 @@ export function securityHeaders(host: string): Record<string, string> {
     'Content-Security-Policy': [
       "default-src 'none'",
       "script-src 'self'",
-      // Scripts are what must not be injected; the component library writes its colours as a <style> at run time.
-      "style-src 'self' 'unsafe-inline'",
+      "style-src 'self'",
       "img-src 'self' data:",
       "font-src 'self'",
       `connect-src 'self' ws://${host}`,
