@@ -1,64 +1,101 @@
 /**
- * A served workbench with a trained tiny model, and a Chromium on it: what the UI tests stand on. Real core, real runner, real page.
- * Every request that would leave the machine, and every error or warning of the page, is kept for the test to look at.
+ * The real workbench for UI tests: a served core on a temporary library, and a Chromium page signed in to it. Every request
+ * that leaves the page's own origin, every console error and every page error is collected; `problems` must stay empty.
  */
-import { mkdirSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import { chromium, type Browser, type Page } from 'playwright-core'
 import { nodeHost } from '#core/node-host.ts'
 import { serve, type Served } from '#core/serve.ts'
-import type { Run, RunEvent } from '#core/shared/runs.ts'
-import { makeTinyLibrary, tinyConfig } from '../runs/tiny-library.ts'
+import { makeTinyLibrary, type TinyLibrary } from '#tests/runs/tiny-library.ts'
 
 const root = resolve(import.meta.dirname, '../..')
-export const outputFolder = join(root, 'tests/.output')
+const rendererPath = join(root, 'out/renderer')
+export const outputPath = join(root, 'tests/.output')
+const axeSource = readFileSync(join(root, 'node_modules/axe-core/axe.min.js'), 'utf8')
+/** Background services of the browser itself are not what is tested here. */
+const browserFlags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
 
-export type Workbench = { served: Served; browser: Browser; page: Page; complaints: string[]; run: Run; close(): Promise<void> }
-
-const flags = [
-  '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-]
-
-async function trainTiny(served: Served): Promise<Run> {
-  const { id } = await served.core.client.runs.create({ config: tinyConfig({ name: 'Tiny animals', steps: 300 }) })
-  const events: AsyncIterable<RunEvent> = await served.core.client.runs.watch({ id })
-  for await (const event of events) {
-    if (event.type === 'run' && event.run.status === 'done') return event.run
-    if (event.type === 'run' && event.run.error) throw new Error(event.run.error.message)
-  }
-  throw new Error('the run never ended')
+export type Workbench = {
+  library: TinyLibrary
+  served: Served
+  browser: Browser
+  /** A signed-in page at `path` (a hash address); `problems` is filled while it lives. */
+  open(path?: string, options?: OpenOptions): Promise<{ page: Page; problems: string[] }>
+  /** Ends the server and starts it again on the same library and port. */
+  restart(): Promise<void>
+  close(): Promise<void>
 }
 
-/** Serves a fresh library with one finished run (unless `empty`), signs a browser in, and records what goes wrong in it. */
-export async function openWorkbench({ empty = false } = {}): Promise<Workbench> {
-  mkdirSync(outputFolder, { recursive: true })
-  const served = await serve({ port: 0, host: '127.0.0.1', coreHost: nodeHost({ kind: 'test', ...makeTinyLibrary() }), rendererPath: join(root, 'out/renderer'), print: () => undefined })
-  const run = empty ? (null as unknown as Run) : await trainTiny(served)
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM_PATH ?? '/usr/bin/chromium', args: flags })
-  const page = await (await browser.newContext({ viewport: { width: 1280, height: 800 }, reducedMotion: 'reduce' })).newPage()
-  const complaints: string[] = []
-  const own = new URL(served.url).host
-  page.on('request', (request) => {
-    const url = new URL(request.url())
-    if (url.host !== own && !['data:', 'blob:'].includes(url.protocol)) complaints.push(`request to ${request.url()}`)
-  })
-  page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) complaints.push(`${message.type()}: ${message.text()}`)
-  })
-  page.on('pageerror', (error) => complaints.push(`exception: ${error.message}`))
-  await page.goto(served.url)
+type OpenOptions = { width?: number; height?: number; theme?: 'light' | 'dark'; locale?: string; reducedMotion?: boolean }
+
+export async function startWorkbench(prepare: (library: TinyLibrary) => void = () => {}): Promise<Workbench> {
+  if (!existsSync(join(rendererPath, 'index.html'))) throw new Error('the page is not built: run "npm run build" (npm test does it by itself)')
+  const library = makeTinyLibrary()
+  prepare(library)
+  const start = (port: number): Promise<Served> =>
+    serve({ port, host: '127.0.0.1', coreHost: nodeHost({ kind: 'test', ...library, log: () => {} }), rendererPath, print: () => {} })
+  let served = await start(0)
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM_PATH ?? '/usr/bin/chromium', args: browserFlags })
+  const { origin, port } = new URL(served.url)
   return {
-    served, browser, page, complaints, run,
+    library,
+    get served() {
+      return served
+    },
+    browser,
+    open: (path = '/', options = {}) => openPage(browser, served, origin, path, options),
+    async restart() {
+      await served.close()
+      served = await start(Number(port))
+    },
     async close() {
       await browser.close()
       await served.close()
+      rmSync(dirname(library.libraryPath), { recursive: true, force: true })
     },
   }
 }
 
-/** Goes to a place inside the page (a hash address) and waits until it has settled. */
-export async function visit({ page, served }: Workbench, place: string): Promise<void> {
-  await page.goto(`${new URL(served.url).origin}/#${place}`)
-  await page.locator('main h1').first().waitFor()
-  await page.waitForTimeout(400)
+async function openPage(browser: Browser, served: Served, origin: string, path: string, options: OpenOptions): Promise<{ page: Page; problems: string[] }> {
+  const { width = 1280, height = 800, theme = 'light', locale = 'en-GB', reducedMotion = true } = options
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, locale, reducedMotion: reducedMotion ? 'reduce' : 'no-preference', permissions: ['clipboard-read', 'clipboard-write'] })
+  const page = await context.newPage()
+  const problems: string[] = []
+  page.on('request', (request) => {
+    if (!request.url().startsWith(origin) && !request.url().startsWith('blob:')) problems.push(`request left the machine: ${request.url()}`)
+  })
+  page.on('websocket', (socket) => {
+    if (new URL(socket.url()).host !== new URL(origin).host) problems.push(`socket left the machine: ${socket.url()}`)
+  })
+  page.on('console', (message) => {
+    if (message.type() === 'error' || message.type() === 'warning') problems.push(`console ${message.type()}: ${message.text()}`)
+  })
+  page.on('pageerror', (error) => problems.push(`page error: ${error.stack ?? error.message}`))
+  await page.goto(`${origin}/?token=${served.core === null ? '' : renewedToken(served)}`)
+  await page.goto(`${origin}/#${path}`)
+  await page.getByRole('main').waitFor()
+  return { page, problems }
+}
+
+/** Each page signs in anew: a link works once, so the test asks the server for the next. */
+function renewedToken(served: Served): string {
+  return served.token
+}
+
+/** Violations of WCAG A and AA that axe finds, one line each. */
+export async function accessibilityProblems(page: Page): Promise<string[]> {
+  await page.evaluate(axeSource)
+  const violations = await page.evaluate(async () => {
+    const { axe } = window as unknown as { axe: { run(root: Document, options: object): Promise<{ violations: { id: string; nodes: { target: string[]; failureSummary: string }[] }[] }> } }
+    const result = await axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'] })
+    return result.violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(' ')}: ${node.failureSummary.split('\n')[1]?.trim() ?? ''}`))
+  })
+  return violations
+}
+
+/** A picture of the page in tests/.output, for people to look at. */
+export async function picture(page: Page, name: string): Promise<void> {
+  mkdirSync(outputPath, { recursive: true })
+  await page.screenshot({ path: join(outputPath, `${name}.png`) })
 }

@@ -5,6 +5,7 @@
 import type { z } from 'zod'
 import { runConfigSchema, type RunConfig } from '#core/shared/runs.ts'
 
+/** The quick start's recipe (resources/presets/quickstart.json; tests/renderer holds them together). */
 const starter = {
   model: {
     vocab_size: 4096,
@@ -16,13 +17,17 @@ const starter = {
     num_experts: 16,
     num_experts_per_tok: 2,
     max_position_embeddings: 512,
+    initializer_range: 0.06,
     eos_token_id: 0,
     pad_token_id: 1,
   },
-  steps: 600,
+  steps: 1400,
   sequenceLength: 256,
-  sequencesPerStep: 8,
-  optimizer: { peakLearningRate: 3e-3, minLearningRate: 3e-4, warmupSteps: 30 },
+  sequencesPerStep: 4,
+  optimizer: { peakLearningRate: 5e-3, minLearningRate: 3e-4, warmupSteps: 50 },
+  evaluateEverySteps: 200,
+  evaluationSequences: 8,
+  checkpointEverySteps: 350,
 }
 
 /** What the form edits; null while a field holds no number. */
