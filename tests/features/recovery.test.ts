@@ -70,7 +70,9 @@ test('a killed core: the run is interrupted, its runner saves without it, resume
 
   const core = await library.start()
   const found = await core.client.runs.get({ id })
-  expect(found).toMatchObject({ status: 'interrupted', resumableStep: 5, error: { code: 'runs.coreDied' } })
+  // A slow machine may let the runner reach its next checkpoint, at 10, before the core is killed.
+  expect(found).toMatchObject({ status: 'interrupted', error: { code: 'runs.coreDied' } })
+  expect([5, 10]).toContain(found.resumableStep)
   library.script({})
   await core.client.runs.resume({ id })
   expect(isProcessAlive(pid, null)).toBe(false)

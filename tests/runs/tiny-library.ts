@@ -3,7 +3,7 @@
  * small that a step takes milliseconds. Everything that runs on them is the real thing: core, runner process, kernels, files.
  */
 import { createHash } from 'node:crypto'
-import { cpSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createRandom } from '#core/shared/random.ts'
@@ -23,7 +23,8 @@ export function makeTinyLibrary(): TinyLibrary {
   const root = mkdtempSync(join(tmpdir(), 'moe-tiny-'))
   const data = join(root, 'resources/sample/data')
   mkdirSync(data, { recursive: true })
-  cpSync(join(import.meta.dirname, '../../resources/presets'), join(root, 'resources/presets'), { recursive: true })
+  mkdirSync(join(root, 'resources/presets'))
+  writeFileSync(join(root, 'resources/presets/quickstart.json'), JSON.stringify(tinyConfig({ name: 'Quick start' })))
   const domains = [
     { name: 'animals', texts: Array.from({ length: 40 }, (_, i) => sentences(`a${i}`, ['cat', 'dog', 'whale', 'horse'], ['sees', 'follows', 'likes'], 60)) },
     { name: 'numbers', texts: Array.from({ length: 40 }, (_, i) => Array.from({ length: 120 }, (_, n) => `${i + n} + ${n} = ${i + 2 * n}`).join('\n')) },

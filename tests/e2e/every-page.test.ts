@@ -5,7 +5,7 @@
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { openWorkbench, outputFolder, visit, type Workbench } from './workbench.ts'
+import { openWorkbench, outputFolder, visit, type Workbench } from './signed-in.ts'
 
 const axePath = createRequire(import.meta.url).resolve('axe-core/axe.min.js')
 let workbench: Workbench

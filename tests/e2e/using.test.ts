@@ -1,7 +1,7 @@
 /** What a user does: chat with a checkpoint and look at its experts, by keyboard; stop; delete with a confirmation; sign in. */
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { openWorkbench, outputFolder, visit, type Workbench } from './workbench.ts'
+import { openWorkbench, outputFolder, visit, type Workbench } from './signed-in.ts'
 
 let workbench: Workbench
 beforeAll(async () => {
@@ -75,4 +75,27 @@ test('the link works once: a second use is refused with a page that says so', as
   expect(await page.locator('input').count()).toBeGreaterThan(0)
   await page.screenshot({ path: join(outputFolder, 'sign-in.png') })
   await page.close()
+})
+
+test('quick start: one button leads through its phases to a model to chat with, and a reload changes nothing', async () => {
+  const fresh = await openWorkbench({ empty: true })
+  const { page, served, complaints } = fresh
+  await served.core.client.system.updateSettings({ theme: 'dark', language: 'en' })
+  await page.reload()
+  await page.getByRole('button', { name: /train a small moe/i }).click()
+  await page.getByRole('progressbar').first().waitFor()
+  await page.reload()
+  await page.screenshot({ path: join(outputFolder, 'quickstart-running-dark.png') })
+  await page.getByRole('link', { name: /chat/i }).or(page.getByRole('button', { name: /chat/i })).nth(1).waitFor({ timeout: 60_000 })
+  const deadline = Date.now() + 60_000
+  while ((await served.core.client.quickstart.state()).status === 'running' && Date.now() < deadline) await page.waitForTimeout(200)
+  const state = await served.core.client.quickstart.state()
+  expect(state).toMatchObject({ status: 'done', error: null })
+  await page.waitForTimeout(800)
+  await page.screenshot({ path: join(outputFolder, 'quickstart-done-dark.png') })
+  const text = await page.locator('main').innerText()
+  expect(text).toMatch(/chat/i)
+  expect(text).toMatch(/experts/i)
+  expect(complaints).toEqual([])
+  await fresh.close()
 })
