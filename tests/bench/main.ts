@@ -21,9 +21,11 @@ function benchCase(first: OpCase): OpCase {
   const attrs = { ...first.attrs, ...('H' in first.attrs && { H: 4 }), ...('G' in first.attrs && { G: 4 }), ...('sequence' in first.attrs && { sequence: 512 }) }
   const isGrouped = first.op.startsWith('groupedLinear')
   const isFlat = ['sumOfSquares', 'adamwStep'].includes(first.op)
-  const sizes = { ...letters, ...attrs, ...(isFlat && { X: 4_000_000 }) }
+  const isCached = 'positions' in first.given && 'P' in first.sizes
+  // A cache is met by one token of a long text, everything else by a training step.
+  const sizes = { ...letters, ...attrs, ...(isFlat && { X: 4_000_000 }), ...(isCached && { T: 1 }) }
   const even = (): number[] => Array.from({ length: letters.E + 1 }, (_, e) => (e * letters.S) / letters.E)
-  const given = { ...first.given, ...(isGrouped && { offsets: even }), ...(first.op === 'routerLossForward' && { counts: () => new Array<number>(letters.E).fill(512) }) }
+  const given = { ...first.given, ...(isGrouped && { offsets: even }), ...(isCached && { positions: () => [letters.P - 1] }), ...(first.op === 'routerLossForward' && { counts: () => new Array<number>(letters.E).fill(512) }) }
   return { ...first, label: 'bench', sizes, attrs, given, optional: [] }
 }
 
