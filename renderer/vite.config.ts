@@ -35,6 +35,7 @@ export default defineConfig({
       icon: { clientBundle: { scan: { globInclude: ['renderer/**/*.{vue,ts}'] } } },
       ui: {
         button: { slots: { base: 'cursor-pointer' } },
+        formField: { slots: { help: 'text-xs', hint: 'num' } },
         modal: { slots: { overlay: 'bg-black/40 backdrop-blur-[2px]', content: 'rounded-xl' } },
       },
     }),

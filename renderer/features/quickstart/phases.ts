@@ -4,13 +4,14 @@ import type { Format } from '#renderer/format.ts'
 
 export type PhaseRow = { name: string; state: 'done' | 'now' | 'next'; share: number | null }
 
-/** `now` null: nothing has begun. A phase that the list does not have (loading, probing) comes before the first. */
+/** While the first phase has not reported, or a phase under way is none of the list's, the first one is about to begin. */
 export function phaseRows(names: readonly string[], now: Phase | null): PhaseRow[] {
-  const at = now ? names.indexOf(now.phase) : -1
+  const known = now ? names.indexOf(now.phase) : -1
+  const at = Math.max(0, known)
   return names.map((name, i) => {
     if (i < at) return { name, state: 'done', share: 1 }
     if (i > at) return { name, state: 'next', share: 0 }
-    return { name, state: 'now', share: now!.total === null || now!.total === 0 ? null : Math.min(0.99, now!.done / now!.total) }
+    return { name, state: 'now', share: known < 0 || !now?.total ? null : Math.min(0.99, now.done / now.total) }
   })
 }
 
