@@ -84,7 +84,7 @@ function describeAdapter(adapter: GPUAdapter, api: string, name: string): GpuAda
     isSoftware: info.isFallbackAdapter,
     features: {
       f16: adapter.features.has('shader-f16'),
-      subgroups: adapter.features.has('subgroups') ? [info.subgroupMinSize, info.subgroupMaxSize] : null,
+      subgroups: adapter.features.has('subgroups') ? [info.subgroupMinSize ?? 4, info.subgroupMaxSize ?? 128] : null,
       timestamps: adapter.features.has('timestamp-query'),
       subgroupMatrix: configs.map((c) => `${c.componentType} × ${c.componentType} → ${c.resultComponentType}, ${c.M}×${c.N}×${c.K}`),
     },
