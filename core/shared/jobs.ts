@@ -6,10 +6,10 @@
  */
 import type { Sampling, Token } from './chats.ts'
 import type { CheckpointManifest } from './checkpoints.ts'
+import type { DeviceInfo, Measured, MemoryPlan, ProbeResult } from './devices.ts'
 import type { ErrorData } from './errors.ts'
 import type { Mix } from './mixes.ts'
-import type { LogLine, Phase, RunConfig, StepRecord } from './runs.ts'
-import type { About } from './system.ts'
+import type { LogLine, Phase, RunConfig, RunDevice, StepRecord } from './runs.ts'
 
 /** Where a runner finds things; absolute paths. */
 export type JobPaths = { library: string; resources: string }
@@ -21,8 +21,12 @@ export type Job =
   | { kind: 'train'; paths: JobPaths; runId: string; mixId: string; config: RunConfig; resumeFrom: string | null; codeVersion: string; peakFlopsPerSecond: number | null }
   /** Loads one checkpoint and answers `generate` until stopped. */
   | { kind: 'infer'; paths: JobPaths; checkpointId: string }
-  /** Measures the machine. */
-  | { kind: 'probe'; paths: JobPaths }
+  /** Lists the devices of the machine. */
+  | { kind: 'devices'; paths: JobPaths }
+  /** Measures one device. */
+  | { kind: 'measure'; paths: JobPaths; deviceId: string }
+  /** Trains on random tokens for a moment: does the recipe fit there, and how fast is it? */
+  | { kind: 'probe'; paths: JobPaths; config: RunConfig; peakFlopsPerSecond: number | null }
 
 export type ToRunner =
   | { type: 'start'; job: Job }
@@ -39,7 +43,14 @@ export type FromRunner =
   /** A checkpoint folder is in place and verified. */
   | { type: 'checkpoint'; manifest: CheckpointManifest }
   | { type: 'mix'; mix: Mix }
-  | { type: 'probe'; cpu: About['cpu']; peakFlopsPerSecond: number }
+  /** The device is open. */
+  | { type: 'device'; device: RunDevice }
+  /** Devices found so far; a later message replaces an earlier one, so that those before a crash are known. */
+  | { type: 'devices'; devices: DeviceInfo[] }
+  | { type: 'measured'; measured: Measured }
+  /** A probe: what the recipe needs, then how it went. */
+  | { type: 'memory'; memory: MemoryPlan }
+  | { type: 'probed'; result: ProbeResult }
   /** The model of an `infer` job is loaded. */
   | { type: 'ready' }
   | { type: 'tokens'; requestId: string; tokens: Token[] }

@@ -33,7 +33,7 @@ const batchMs = 100
 
 /** Starts to work on a queued run. */
 export function startSession(services: Services, runId: string): Session {
-  const { host, store, events, machine } = services
+  const { host, store, events, devices } = services
   const pace = createPace()
   const run = findRun(store, runId)!
   const number = runNumber(store, runId)!
@@ -106,6 +106,9 @@ export function startSession(services: Services, runId: string): Session {
         recordMix(store, message.mix)
         updateRun(store, runId, { mixId: message.mix.id })
         return publishRun(services, runId)
+      case 'device':
+        updateRun(store, runId, { runningOn: message.device })
+        return publishRun(services, runId)
       case 'checkpoint':
         recordNew(services, message.manifest)
         pruning = pruning.then(() => pruneCheckpoints(services, runId, run.config.keepCheckpoints)).catch((error: unknown) => {
@@ -145,7 +148,8 @@ export function startSession(services: Services, runId: string): Session {
     }
     const mixId = findRun(store, runId)!.mixId
     if (mixId === null) throw new Error('the sample mix was built but never announced')
-    const peakFlopsPerSecond = await machine.measure()
+    devices.makeRoom()
+    const peakFlopsPerSecond = await devices.peak(run.config)
     const from = listCheckpoints(store, runId).find((checkpoint) => checkpoint.valid) ?? null
     rewindRun(services, runId, from)
     return perform({ kind: 'train', paths, runId, mixId, config: run.config, resumeFrom: from?.id ?? null, codeVersion: host.version, peakFlopsPerSecond })
