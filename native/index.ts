@@ -3,7 +3,7 @@
  * `node-gyp rebuild --directory native`; in a packaged application it lies unpacked beside the archive. A missing or
  * unloadable addon is an AppError with a hint; wrong arguments are the addon's own TypeErrors.
  */
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -59,13 +59,13 @@ export type NativeModule = {
 
 const builtFile = join('native', 'build', 'Release', 'moe.node')
 
-/** Places to look: unpacked beside a packaged application, then upwards from this file (or the bundle it is in). */
-function candidates(): string[] {
+/** Places of a file of native/: unpacked beside a packaged application, then upwards from this file (or the bundle it is in). */
+function findFile(path: string): string | undefined {
   const resources = (process as { resourcesPath?: string }).resourcesPath
-  const list = resources === undefined ? [] : [join(resources, 'app.asar.unpacked', builtFile)]
+  const list = resources === undefined ? [] : [join(resources, 'app.asar.unpacked', path)]
   for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
-    list.push(join(folder, builtFile))
-    if (folder === dirname(folder)) return list
+    list.push(join(folder, path))
+    if (folder === dirname(folder)) return list.find((candidate) => existsSync(candidate))
   }
 }
 
@@ -74,7 +74,7 @@ let loaded: NativeModule | undefined
 /** The addon. Throws AppError `native.missing` when it is not built, `native.broken` when it cannot be loaded. */
 export function loadNative(): NativeModule {
   if (loaded !== undefined) return loaded
-  const file = candidates().find((candidate) => existsSync(candidate))
+  const file = findFile(builtFile)
   if (file === undefined) {
     throw new AppError('native.missing', `The CPU kernels are not built: no ${builtFile}`, {
       params: { file: builtFile },
@@ -91,4 +91,14 @@ export function loadNative(): NativeModule {
     })
   }
   return loaded
+}
+
+/** WGSL of a GPU kernel, `linearForward`, or of a part that kernels share, `lib/gemm`. */
+export function readKernelSource(name: string): string {
+  const path = join('native', 'gpu', `${name}.wgsl`)
+  const file = findFile(path)
+  if (file === undefined) {
+    throw new AppError('native.missing', `The GPU kernel ${path} is missing`, { params: { file: path }, hint: 'The installation is incomplete: install it again.' })
+  }
+  return readFileSync(file, 'utf8')
 }

@@ -154,9 +154,9 @@ export const opTable = {
 
   /** partials[index] = Σ x². */
   sumOfSquares: { inout: { partials: 'M' }, in: { x: '*' }, attrs: ['index'] },
-  /** scale = (norm, min(1, maxNorm/(norm + 1e-6))), norm = √Σ partials. maxNorm 0 means no clipping. */
+  /** scale = (norm, min(1, maxNorm/(norm + 1e-6))), norm = √Σ partials. maxNorm 0 means no clipping. A norm that is not finite gives (norm, −1). */
   clipScale: { out: { scale: '2' }, in: { partials: 'M' }, attrs: ['maxNorm'] },
-  /** Decoupled AdamW (arXiv 1711.05101) on grad·scale[1]; hyper = (learning rate, 1 − beta1^t, 1 − beta2^t). Leaves grad zero. */
+  /** Decoupled AdamW (arXiv 1711.05101) on grad·scale[1]; hyper = (learning rate, 1 − beta1^t, 1 − beta2^t). Leaves grad zero. A negative scale[1] leaves everything as it is. */
   adamwStep: {
     inout: { param: '*', m: '*', v: '*', grad: '*' },
     in: { scale: '2', hyper: '3' },
@@ -190,9 +190,12 @@ export type Plan = { readonly name: string; readonly records: readonly OpRecord[
 export type PreparedPlan = {
   /** Bytes of scratch this plan needs; plans of one backend share one scratch arena of the largest need. */
   readonly scratchBytes: number
-  /** Runs every op of the plan in order. One run of a backend at a time. */
+  /** Runs every op of the plan in order. One run of a backend at a time. A device of its own may still compute when it resolves: reads wait for it. */
   run(): Promise<void>
 }
+
+/** Numbers that are on their way from the device. */
+export type Pending<T> = { read(): Promise<T> }
 
 export type Backend = {
   readonly name: 'reference' | 'cpu' | 'webgpu'
@@ -206,6 +209,11 @@ export type Backend = {
   write(tensor: Tensor, data: TensorData, elementOffset?: number): Promise<void>
   /** A copy of a persistent tensor's numbers. */
   read(tensor: Tensor): Promise<TensorData>
+  /**
+   * Copies of small persistent tensors as all that was run before leaves them, whatever runs later. Nothing waits for the device until
+   * one of them is read, and that brings all of them in one transfer.
+   */
+  snapshot(tensors: readonly Tensor[]): Pending<TensorData[]>
   /** Plans the memory and binds the plan. All persistent tensors in it must be allocated. */
   prepare(plan: Plan): Promise<PreparedPlan>
   /** Multiply-add peak in FLOP/s (2 per multiply-add), measured now with all of the backend's threads. */

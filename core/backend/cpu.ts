@@ -75,6 +75,12 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
     if (place === undefined) throw new Error(`"${tensor.name}" is not allocated`)
     return place
   }
+  const copyOf = (tensor: Tensor): Float32Array | Int32Array => {
+    const { group, byteOffset } = placeOf(tensor)
+    const data = tensor.dtype === 'i32' ? new Int32Array(elementCount(tensor)) : new Float32Array(elementCount(tensor))
+    group.memory.read(byteOffset, data)
+    return data
+  }
   const idle = async (): Promise<void> => {
     while (running !== undefined) await running.catch(() => undefined)
   }
@@ -139,10 +145,12 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
 
     async read(tensor) {
       await idle()
-      const { group, byteOffset } = placeOf(tensor)
-      const data = tensor.dtype === 'i32' ? new Int32Array(elementCount(tensor)) : new Float32Array(elementCount(tensor))
-      group.memory.read(byteOffset, data)
-      return data
+      return copyOf(tensor)
+    },
+
+    snapshot(tensors) {
+      const copies = tensors.map(copyOf)
+      return { read: async () => copies }
     },
 
     async prepare(plan): Promise<PreparedPlan> {

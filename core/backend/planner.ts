@@ -36,12 +36,20 @@ export function lifetimes(plan: Plan): Lifetime[] {
   return [...found.values()]
 }
 
+/** Offset at or after `start` where `bytes` cross no multiple of `slabBytes` (a slab holds what one buffer may). */
+const insideSlab = (start: number, bytes: number, slabBytes: number): number =>
+  Math.floor(start / slabBytes) === Math.floor((start + bytes - 1) / slabBytes) ? start : Math.ceil(start / slabBytes) * slabBytes
+
+/** planLifetimes of the plan's own tensors. */
+export function planScratch(plan: Plan): Layout {
+  return planLifetimes(lifetimes(plan))
+}
+
 /**
  * First-fit by decreasing size: each tensor takes the lowest offset where no tensor that lives at the same time is.
- * Equal inputs give equal layouts.
+ * Equal inputs give equal layouts. With `slabBytes` no tensor crosses a multiple of it; none may be larger.
  */
-export function planScratch(plan: Plan): Layout {
-  const lives = lifetimes(plan)
+export function planLifetimes(lives: readonly Lifetime[], slabBytes = Infinity): Layout {
   const order = lives.map((life, index) => ({ ...life, index, bytes: tensorBytes(life.tensor) }))
   order.sort((a, b) => b.bytes - a.bytes || a.index - b.index)
   const placed: { first: number; last: number; start: number; end: number }[] = []
@@ -52,7 +60,7 @@ export function planScratch(plan: Plan): Layout {
     let start = 0
     for (const other of alive) {
       if (start + bytes <= other.start) break
-      start = Math.max(start, other.end)
+      start = insideSlab(Math.max(start, other.end), bytes, slabBytes)
     }
     placed.push({ first, last, start, end: start + bytes })
     offsets.set(tensor, start)
@@ -61,13 +69,14 @@ export function planScratch(plan: Plan): Layout {
   return { offsets, totalBytes }
 }
 
-/** Tensors one after another, in the given order. */
-export function planPersistent(tensors: readonly Tensor[]): Layout {
+/** Tensors one after another, in the given order; with `slabBytes` none crosses a multiple of it. */
+export function planPersistent(tensors: readonly Tensor[], slabBytes = Infinity): Layout {
   const offsets = new Map<Tensor, number>()
   let totalBytes = 0
   for (const tensor of tensors) {
-    offsets.set(tensor, totalBytes)
-    totalBytes += tensorBytes(tensor)
+    const start = insideSlab(totalBytes, tensorBytes(tensor), slabBytes)
+    offsets.set(tensor, start)
+    totalBytes = start + tensorBytes(tensor)
   }
   return { offsets, totalBytes }
 }

@@ -341,10 +341,11 @@ export const referenceOps: { [N in OpName]: (args: Args<N>, letters: Letters) =>
     let total = 0
     for (const partial of partials) total += partial
     scale[0] = Math.sqrt(total)
-    scale[1] = maxNorm > 0 ? Math.min(1, maxNorm / (scale[0]! + 1e-6)) : 1
+    scale[1] = !Number.isFinite(scale[0]) ? -1 : maxNorm > 0 ? Math.min(1, maxNorm / (scale[0] + 1e-6)) : 1
   },
   adamwStep({ param, m, v, grad, scale, hyper, beta1, beta2, eps, weightDecay }) {
     const [learningRate, correction1, correction2] = [hyper[0]!, hyper[1]!, hyper[2]!]
+    if (scale[1]! < 0) return
     for (let i = 0; i < param.length; i++) {
       const g = grad[i]! * scale[1]!
       m[i] = beta1 * m[i]! + (1 - beta1) * g

@@ -42,6 +42,10 @@ export function createReferenceBackend(): Backend {
     async read(tensor: Tensor): Promise<TensorData> {
       return find(tensor).slice()
     },
+    snapshot(tensors) {
+      const copies = tensors.map((tensor) => find(tensor).slice())
+      return { read: async () => copies }
+    },
     async prepare(plan: Plan): Promise<PreparedPlan> {
       return {
         scratchBytes: planScratch(plan).totalBytes,

@@ -37,7 +37,7 @@ export const benchTrain: Command = {
       const data = { ids: draw(), targets: draw(), lossWeights }
       const startedAt = performance.now()
       await trainer.accumulate([data])
-      await trainer.update(1e-4, step + 1)
+      await (await trainer.update(1e-4, step + 1)).read()
       // Step 0 warms up: pages are touched for the first time.
       if (step > 0) times.push(performance.now() - startedAt)
       context.progress(`step ${step} of ${steps}`)

@@ -51,9 +51,9 @@ export const trainStep: Command = {
     const batch = microBatchesOf(nextTokenRows(ids, sequence, mask), ids.length)
     const result: Result = { steps: [] }
     for (let step = 1; step <= steps; step++) {
-      const { crossEntropy, loadBalance, routerZ, total } = await trainer.accumulate(batch)
+      const { crossEntropy, loadBalance, routerZ, total } = await (await trainer.accumulate(batch)).read()
       if (step === 1 && typeof values.grads === 'string') await writeWeights(backend, config, trainer.gradients, values.grads)
-      const gradNorm = await trainer.update(learningRate, step)
+      const gradNorm = await (await trainer.update(learningRate, step)).read()
       result.steps.push({ crossEntropy, loadBalance, routerZ, total, gradNorm })
       context.progress(`step ${step} of ${steps}`)
     }

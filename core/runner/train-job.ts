@@ -78,6 +78,8 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
     microBatches: async (position, count) => microBatchesOf(order.batchAt(position, count), perMicro * config.sequenceLength),
     validation: validationSets(heldOut, config, perMicro),
     peakFlopsPerSecond: job.peakFlopsPerSecond,
+    // The CPU has nothing to wait for; a GPU is asked twice a second.
+    reportEveryMs: backend.name === 'webgpu' ? 500 : 0,
     stopRequest: context.stopRequest,
     onStep(record) {
       records.push(record)

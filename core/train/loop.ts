@@ -3,11 +3,12 @@
  * same state, data and weights it makes the same numbers, whether it ran through or was stopped and resumed.
  * It talks to its surroundings through `LoopPorts` and touches no file, process or database itself.
  */
+import type { Pending } from '#core/backend/backend.ts'
 import { AppError } from '#core/shared/errors.ts'
 import { trainingFlopsPerToken } from '#core/shared/models.ts'
 import type { RunConfig, StepRecord } from '#core/shared/runs.ts'
 import { learningRateAt } from './schedule.ts'
-import type { MicroBatch, Trainer } from './trainer.ts'
+import type { MicroBatch, StepLosses, Trainer } from './trainer.ts'
 
 /** Where a run is: what a checkpoint saves beside the tensors. */
 export type LoopState = { step: number; tokens: number; seconds: number; loaderPosition: number }
@@ -19,6 +20,11 @@ export type LoopPorts = {
   /** The `count` instances from `position` of the run's global order on, as micro-batches whose lossWeights sum to 1. */
   microBatches(position: number, count: number): Promise<MicroBatch[]>
   validation: ValidationSet[]
+  /**
+   * Milliseconds of steps that may be under way before their numbers are read, 0 to read each: a GPU must not wait for every step.
+   * Before an evaluation, a checkpoint or an end, everything is read.
+   */
+  reportEveryMs: number
   /** Peak FLOP/s of the device, or null when it was not measured. */
   peakFlopsPerSecond: number | null
   /** Asked between steps. `save`: checkpoint and end; `discard`: end now. */
@@ -33,9 +39,15 @@ export type LoopPorts = {
 async function evaluate(trainer: Trainer, sets: readonly ValidationSet[]): Promise<Record<string, number>> {
   const scalars: Record<string, number> = {}
   let sum = 0
+  const readings: { domain: string; losses: Pending<number>[] }[] = []
   for (const { domain, batches } of sets) {
+    const losses: Pending<number>[] = []
+    for (const batch of batches) losses.push(await trainer.evaluate(batch))
+    readings.push({ domain, losses })
+  }
+  for (const { domain, losses } of readings) {
     let loss = 0
-    for (const batch of batches) loss += await trainer.evaluate(batch)
+    for (const reading of losses) loss += await reading.read()
     scalars[`validation/${domain}`] = loss
     sum += loss
   }
@@ -53,9 +65,15 @@ function requireFinite(step: number, values: Record<string, number>): void {
   })
 }
 
+/** A step that was handed to the device and whose numbers have not been read. */
+type StepUnderWay = { step: number; tokens: number; learningRate: number; losses: Pending<StepLosses>; gradNorm: Pending<number> }
+
+/** Steps between two readings: as many as fit the time, at most this. */
+const mostStepsUnderWay = 64
+
 /**
  * Trains from `start` to the end of `config.steps` or until asked to stop. Step `start.step` must be what the trainer's weights hold.
- * Throws AppError `train.notFinite` before a NaN or infinity reaches the weights.
+ * Throws AppError `train.notFinite` when a loss or the gradient is: such a step leaves the weights as they were, and none is saved after it.
  */
 export async function runTraining(trainer: Trainer, config: RunConfig, start: LoopState, ports: LoopPorts): Promise<'done' | 'stopped'> {
   const state = { ...start }
@@ -76,42 +94,59 @@ export async function runTraining(trainer: Trainer, config: RunConfig, start: Lo
     savedStep = state.step
     mark = ports.now()
   }
-  const emit = (scalars: Record<string, number>, expertCounts: number[] | null): void =>
-    ports.onStep({ step: state.step, tokens: state.tokens, elapsedMs: Math.round(state.seconds * 1000), scalars, expertCounts })
+  const underWay: StepUnderWay[] = []
+  let stepsPerReport = 1
+  /** Reads, checks and tells the steps under way; `validates`: with the held-out losses after the last of them. */
+  const report = async (validates: boolean): Promise<void> => {
+    if (underWay.length === 0) return
+    const before = state.seconds
+    const readings = await Promise.all(underWay.map(async ({ losses, gradNorm, ...rest }) => ({ ...rest, losses: await losses.read(), gradNorm: await gradNorm.read() })))
+    const secondsPerStep = passTime() / readings.length
+    stepsPerReport = Math.max(1, Math.min(mostStepsUnderWay, Math.floor(ports.reportEveryMs / 1000 / Math.max(secondsPerStep, 1e-6))))
+    underWay.length = 0
+    for (const [i, { step, tokens, learningRate, losses, gradNorm }] of readings.entries()) {
+      requireFinite(step, { loss: losses.crossEntropy, loadBalance: losses.loadBalance, routerZ: losses.routerZ, gradNorm })
+      const tokensPerSecond = tokensPerStep / Math.max(secondsPerStep, 1e-9)
+      const scalars: Record<string, number> = { loss: losses.crossEntropy, loadBalance: losses.loadBalance, routerZ: losses.routerZ, learningRate, gradNorm, tokensPerSecond }
+      if (ports.peakFlopsPerSecond) scalars.peakFraction = (tokensPerSecond * flopsPerToken) / ports.peakFlopsPerSecond
+      let seconds = before + (i + 1) * secondsPerStep
+      if (validates && i === readings.length - 1) {
+        Object.assign(scalars, await evaluate(trainer, ports.validation))
+        validationLoss = scalars.validation ?? null
+        passTime()
+        seconds = state.seconds
+      }
+      ports.onStep({ step, tokens, elapsedMs: Math.round(seconds * 1000), scalars, expertCounts: losses.expertCounts })
+    }
+  }
 
   if (state.step === 0) {
     const scalars = await evaluate(trainer, ports.validation)
     validationLoss = scalars.validation ?? null
     passTime()
-    emit(scalars, null)
+    ports.onStep({ step: 0, tokens: state.tokens, elapsedMs: Math.round(state.seconds * 1000), scalars, expertCounts: null })
   }
   while (state.step < config.steps) {
     const request = ports.stopRequest()
     if (request !== 'none') {
+      await report(false)
       if (request === 'save' && savedStep < state.step) await save()
       return 'stopped'
     }
     const step = state.step + 1
     const learningRate = learningRateAt(step, config.steps, config.optimizer)
     const losses = await trainer.accumulate(await ports.microBatches(state.loaderPosition, config.sequencesPerStep))
-    requireFinite(step, { loss: losses.crossEntropy, loadBalance: losses.loadBalance, routerZ: losses.routerZ })
     const gradNorm = await trainer.update(learningRate, step)
-    requireFinite(step, { gradNorm })
     state.step = step
     state.tokens += tokensPerStep
     state.loaderPosition += config.sequencesPerStep
+    underWay.push({ step, tokens: state.tokens, learningRate, losses, gradNorm })
 
-    const tokensPerSecond = tokensPerStep / Math.max(passTime(), 1e-9)
-    const scalars: Record<string, number> = { loss: losses.crossEntropy, loadBalance: losses.loadBalance, routerZ: losses.routerZ, learningRate, gradNorm, tokensPerSecond }
-    if (ports.peakFlopsPerSecond) scalars.peakFraction = (tokensPerSecond * flopsPerToken) / ports.peakFlopsPerSecond
     const isLast = step === config.steps
-    if (isLast || (config.evaluateEverySteps > 0 && step % config.evaluateEverySteps === 0)) {
-      Object.assign(scalars, await evaluate(trainer, ports.validation))
-      validationLoss = scalars.validation ?? null
-      passTime()
-    }
-    emit(scalars, losses.expertCounts)
-    if (isLast || (config.checkpointEverySteps > 0 && step % config.checkpointEverySteps === 0)) await save()
+    const isDue = (everySteps: number): boolean => isLast || (everySteps > 0 && step % everySteps === 0)
+    const [validates, saves] = [isDue(config.evaluateEverySteps), isDue(config.checkpointEverySteps)]
+    if (validates || saves || underWay.length >= stepsPerReport) await report(validates)
+    if (saves) await save()
   }
   return 'done'
 }

@@ -3,7 +3,7 @@
  * It owns the tensors of a run: weights, gradients, moments, inputs, outputs. It knows nothing of data files, schedules or checkpoints.
  * The memory of all of it is known once the plans are recorded (`plannedBytes`), before a step runs.
  */
-import { elementCount, persistent, type Backend, type Tensor } from '#core/backend/backend.ts'
+import { elementCount, persistent, type Backend, type Pending, type Tensor, type TensorData } from '#core/backend/backend.ts'
 import { planPersistent } from '#core/backend/planner.ts'
 import { record } from '#core/backend/record.ts'
 import { auxiliaryLosses, modelBackward, modelForward, type Batch } from '#core/model/olmoe.ts'
@@ -35,12 +35,15 @@ export type Trainer = {
   readonly moments: { m: Weights; v: Weights }
   /** Bytes of all persistent tensors and of the scratch arena. */
   readonly plannedBytes: number
-  /** Forward and backward of every micro-batch; gradients accumulate. */
-  accumulate(micros: readonly MicroBatch[]): Promise<StepLosses>
-  /** Clips, takes AdamW step number `step` (1-based) and zeroes the gradients. Returns the gradient norm before clipping. */
-  update(learningRate: number, step: number): Promise<number>
+  /** Forward and backward of every micro-batch; gradients accumulate. Its losses can be read later, whatever runs in between. */
+  accumulate(micros: readonly MicroBatch[]): Promise<Pending<StepLosses>>
+  /**
+   * Clips, takes AdamW step number `step` (1-based) and zeroes the gradients. Gives the gradient norm before clipping; where that is
+   * not finite, weights and moments stay as they are.
+   */
+  update(learningRate: number, step: number): Promise<Pending<number>>
   /** Σ lossWeights·loss of one micro-batch, without gradients. */
-  evaluate(micro: MicroBatch): Promise<number>
+  evaluate(micro: MicroBatch): Promise<Pending<number>>
   /** Frees the run's tensors; the backend stays open. */
   release(): void
 }
@@ -48,6 +51,25 @@ export type Trainer = {
 /** Positions 0..sequence−1 of each sequence. */
 function positionsOf(tokens: number, sequence: number): Int32Array {
   return Int32Array.from({ length: tokens }, (_, t) => t % sequence)
+}
+
+/** The first element of a snapshot's first tensor. */
+const firstOf = (reading: Pending<TensorData[]>): Pending<number> => ({ read: async () => (await reading.read())[0]![0]! })
+
+/** Losses of a step from those of its micro-batches: (cross-entropy), (load balance, z) by layer, counts by layer. */
+function sumLosses(micros: readonly TensorData[][], { model, loadBalanceWeight, routerZWeight }: TrainerOptions): StepLosses {
+  const [L, E] = [model.num_hidden_layers, model.num_experts]
+  const losses: StepLosses = { crossEntropy: 0, loadBalance: 0, routerZ: 0, total: 0, expertCounts: new Array<number>(L * E).fill(0) }
+  for (const [crossEntropy, perLayer, ...counts] of micros) {
+    losses.crossEntropy += crossEntropy![0]!
+    for (let layer = 0; layer < L; layer++) {
+      losses.loadBalance += perLayer![2 * layer]! / L / micros.length
+      losses.routerZ += perLayer![2 * layer + 1]! / L / micros.length
+      for (let e = 0; e < E; e++) losses.expertCounts[layer * E + e]! += counts[layer]![e]!
+    }
+  }
+  losses.total = losses.crossEntropy + loadBalanceWeight * losses.loadBalance + routerZWeight * losses.routerZ
+  return losses
 }
 
 /** Allocates a run's tensors on `backend` and prepares its plans. Weights are zero until written. */
@@ -118,32 +140,24 @@ export async function createTrainer(backend: Backend, options: TrainerOptions): 
     moments: { m, v },
     plannedBytes: planPersistent(everything).totalBytes + Math.max(micro.scratchBytes, update.scratchBytes, evaluation.scratchBytes),
     async accumulate(micros) {
-      const losses: StepLosses = { crossEntropy: 0, loadBalance: 0, routerZ: 0, total: 0, expertCounts: new Array<number>(L * E).fill(0) }
+      const readings: Pending<TensorData[]>[] = []
       for (const data of micros) {
         await load(data)
         await micro.run()
-        losses.crossEntropy += (await backend.read(lossSum))[0]!
-        const perLayer = await backend.read(auxiliary)
-        for (let layer = 0; layer < L; layer++) {
-          losses.loadBalance += perLayer[2 * layer]! / L / micros.length
-          losses.routerZ += perLayer[2 * layer + 1]! / L / micros.length
-          const layerCounts = await backend.read(counts[layer]!)
-          for (let e = 0; e < E; e++) losses.expertCounts[layer * E + e]! += layerCounts[e]!
-        }
+        readings.push(backend.snapshot([lossSum, auxiliary, ...counts]))
       }
-      losses.total = losses.crossEntropy + options.loadBalanceWeight * losses.loadBalance + options.routerZWeight * losses.routerZ
-      return losses
+      return { read: async () => sumLosses(await Promise.all(readings.map((reading) => reading.read())), options) }
     },
     async update(learningRate, step) {
       const [beta1, beta2] = optimizer.betas
       await backend.write(hyper, Float32Array.of(learningRate, 1 - beta1 ** step, 1 - beta2 ** step))
       await update.run()
-      return (await backend.read(scale))[0]!
+      return firstOf(backend.snapshot([scale]))
     },
     async evaluate(data) {
       await load(data)
       await evaluation.run()
-      return (await backend.read(lossSum))[0]!
+      return firstOf(backend.snapshot([lossSum]))
     },
     release: () => backend.release(everything),
   }

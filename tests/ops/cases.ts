@@ -255,13 +255,14 @@ export const opCases: OpCase[] = [
     { label: 'clips', sizes: { M: 4 }, attrs: { maxNorm: 0.5 }, given: { partials: positive('M') } },
     { label: 'leaves', sizes: { M: 4 }, attrs: { maxNorm: 50 }, given: { partials: positive('M') } },
     { label: 'off', sizes: { M: 4 }, attrs: { maxNorm: 0 }, given: { partials: positive('M') } },
+    { label: 'many', sizes: { M: 391 }, attrs: { maxNorm: 1 }, given: { partials: positive('M') } },
   ]),
-  ...cases('adamwStep', scaled(15, 'X'), [{
-    label: 'step 3',
+  ...cases('adamwStep', scaled(15, 'X'), [['step 3', 0.5], ['no step after a norm that is not finite', -1]].map(([label, scale]) => ({
+    label: label as string,
     sizes: { X: 1031 },
     attrs: { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1 },
-    given: { v: positive('X'), scale: () => [2, 0.5], hyper: () => [1e-2, 1 - 0.9 ** 3, 1 - 0.95 ** 3] },
-  }]),
+    given: { v: positive('X'), scale: () => [2, scale as number], hyper: () => [1e-2, 1 - 0.9 ** 3, 1 - 0.95 ** 3] },
+  }))),
 ]
 
 /** Ops of the table that no case covers (must be none). */

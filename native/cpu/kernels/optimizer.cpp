@@ -24,19 +24,21 @@ void sumOfSquares(const Args& args, Pool& pool) {
   f32(args, 0)[static_cast<int64_t>(args.attrs[0])] = static_cast<float>(sum);
 }
 
-// scale (2) from partials (M); attribute maxNorm. A norm that is not a number gives a scale that is not one.
+// scale (2) from partials (M); attribute maxNorm. A norm that is not finite gives the scale −1.
 void clipScale(const Args& args, Pool&) {
   const float* partials = f32(args, 1);
   double sum = 0;
   for (int64_t i = 0; i < elements(args, 1); i++) sum += static_cast<double>(partials[i]);
   const double norm = sqrt(sum), ratio = args.attrs[0] / (norm + 1e-6);
   f32(args, 0)[0] = static_cast<float>(norm);
-  f32(args, 0)[1] = args.attrs[0] == 0 || ratio > 1 ? 1.0f : static_cast<float>(ratio);
+  const bool isFinite = norm - norm == 0;
+  f32(args, 0)[1] = !isFinite ? -1.0f : args.attrs[0] == 0 || ratio > 1 ? 1.0f : static_cast<float>(ratio);
 }
 
-// param, m, v, grad (any shape) under scale (2) and hyper (3); attributes beta1, beta2, eps, weightDecay. Zeroes grad.
+// param, m, v, grad (any shape) under scale (2) and hyper (3); attributes beta1, beta2, eps, weightDecay. Zeroes grad; a negative scale leaves all as it is.
 void adamwStep(const Args& args, Pool& pool) {
   const float gradientScale = f32(args, 4)[1];
+  if (gradientScale < 0) return;
   const float *hyper = f32(args, 5), rate = hyper[0], correction1 = hyper[1], correction2 = hyper[2];
   const float beta1 = static_cast<float>(args.attrs[0]), beta2 = static_cast<float>(args.attrs[1]), eps = static_cast<float>(args.attrs[2]);
   const float rest1 = static_cast<float>(1 - args.attrs[0]), rest2 = static_cast<float>(1 - args.attrs[1]);

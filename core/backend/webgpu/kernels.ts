@@ -1,0 +1,88 @@
+/**
+ * From WGSL files to pipelines. A kernel is one file of native/gpu; files of native/gpu/lib that it names in a line
+ * `// uses: reduce grid` are put in front of it. That is all the composing there is: no macros, no generator.
+ * Bindings and parameters are read off the source, so that they are passed by the names they have there.
+ *
+ * Every storage binding is read_write: tensors of one arena share a buffer, and WebGPU lets one buffer be writable and
+ * read-only in one dispatch in no case, but writable at two ranges that do not overlap.
+ */
+import { readKernelSource } from '#native/index.ts'
+
+/** Which of several equal parts are used: chosen by measuring (tune.ts), by name of the lib file without its directory. */
+export type Variants = {
+  /** Blocks of a matrix product: in registers, in workgroup memory, with f16 operands there, or on matrix units. */
+  readonly gemm: 'gemm-direct' | 'gemm-tile' | 'gemm-matrix'
+  /** Sums over a workgroup: by a tree in workgroup memory, or by subgroups. */
+  readonly reduce: 'reduce-tree' | 'reduce-subgroups'
+  /** Operands of the forward matrix products in workgroup memory. */
+  readonly operand: 'f32' | 'f16'
+}
+
+export type Field = { readonly name: string; readonly type: 'u32' | 'i32' | 'f32' }
+
+export type Kernel = {
+  readonly name: string
+  readonly pipeline: GPUComputePipeline
+  readonly layout: GPUBindGroupLayout
+  /** Storage bindings by number, from 1 on; binding 0 holds the parameters. */
+  readonly bindings: readonly { readonly number: number; readonly name: string }[]
+  readonly params: readonly Field[]
+}
+
+/** What a kernel's text says of itself. */
+export function parseKernel(name: string, code: string): Pick<Kernel, 'bindings' | 'params'> {
+  const bindings = [...code.matchAll(/@group\(0\) @binding\((\d+)\) var<storage, read_write> (\w+):/g)].map(([, number, variable]) => ({ number: Number(number), name: variable! }))
+  const struct = /struct Params \{([^}]*)\}/.exec(code)
+  if (!struct || bindings.length === 0) throw new Error(`${name}.wgsl: no Params or no storage binding`)
+  const params = [...struct[1]!.matchAll(/(\w+): (u32|i32|f32)/g)].map(([, field, type]) => ({ name: field!, type: type as Field['type'] }))
+  return { bindings, params }
+}
+
+/** Parts that a file asks for, in order. `gemm` brings the variant's own part, `reduce` likewise. */
+function partsOf(name: string, code: string, variants: Variants, scalar: boolean): string[] {
+  const named = /^\/\/ uses: (.+)$/m.exec(code)?.[1]?.split(' ') ?? []
+  return named.flatMap((part) => {
+    if (part === 'reduce') return [variants.reduce]
+    if (part !== 'gemm') return [part]
+    const operand = name.endsWith('Forward') ? variants.operand : 'f32'
+    return scalar ? ['gemm-scalar'] : ['gemm', `operand-${operand}`, variants.gemm]
+  })
+}
+
+/** The whole source of a kernel. `scalar`: widths are no multiples of four, so nothing is loaded by fours. */
+export function composeKernel(name: string, variants: Variants, scalar = false): string {
+  const own = readKernelSource(name)
+  const all = [...partsOf(name, own, variants, scalar).map((part) => readKernelSource(`lib/${part}`)), own].join('\n')
+  const enables = new Set([...all.matchAll(/^enable .+;$/gm)].map(([line]) => line))
+  return [...enables, all.replaceAll(/^enable .+;$/gm, '')].join('\n')
+}
+
+/** Compiles kernels of one device, each source once. Errors in WGSL are bugs and name the kernel. */
+export function createKernels(device: GPUDevice): { get(name: string, variants: Variants, scalar?: boolean): Promise<Kernel> } {
+  const known = new Map<string, Promise<Kernel>>()
+  const compile = async (name: string, code: string): Promise<Kernel> => {
+    const { bindings, params } = parseKernel(name, code)
+    const entry = (binding: number, type: GPUBufferBindingType): GPUBindGroupLayoutEntry => ({ binding, visibility: 4, buffer: { type } })
+    const layout = device.createBindGroupLayout({ entries: [entry(0, 'uniform'), ...bindings.map(({ number }) => entry(number, 'storage'))] })
+    const shader = device.createShaderModule({ label: name, code })
+    try {
+      const pipeline = await device.createComputePipelineAsync({
+        label: name,
+        layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+        compute: { module: shader, entryPoint: 'main' },
+      })
+      return { name, pipeline, layout, bindings, params }
+    } catch (cause) {
+      const messages = (await shader.getCompilationInfo()).messages.map(({ lineNum, message }) => `${lineNum}: ${message} | ${code.split('\n')[lineNum - 1] ?? ''}`)
+      throw new Error(`${name}.wgsl does not compile: ${messages.join('; ') || String(cause)}`, { cause })
+    }
+  }
+  return {
+    get(name, variants, scalar = false) {
+      const code = composeKernel(name, variants, scalar)
+      let kernel = known.get(code)
+      if (!kernel) known.set(code, (kernel = compile(name, code)))
+      return kernel
+    },
+  }
+}
