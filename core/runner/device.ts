@@ -6,9 +6,12 @@ import { cpus, totalmem } from 'node:os'
 import type { Backend } from '#core/backend/backend.ts'
 import { createCpuBackend, type CpuBackend } from '#core/backend/cpu.ts'
 import { listAdapters, type GpuAdapter } from '#core/backend/webgpu/adapters.ts'
-import { createWebGpuBackend, type WebGpuBackend } from '#core/backend/webgpu/webgpu.ts'
+import type { Variants } from '#core/backend/webgpu/kernels.ts'
+import { createWebGpuBackend, type WebGpuBackend, type WebGpuOptions } from '#core/backend/webgpu/webgpu.ts'
 import type { DeviceInfo, Measured } from '#core/shared/devices.ts'
+import type { KernelChoices } from '#core/shared/jobs.ts'
 import type { RunConfig, RunDevice } from '#core/shared/runs.ts'
+import type { JobContext } from './context.ts'
 
 export type DeviceChoice = Pick<RunConfig, 'device' | 'adapter' | 'precision' | 'threads'>
 export type OpenDevice = {
@@ -18,6 +21,12 @@ export type OpenDevice = {
   /** The most that one tensor may have; null: no limit of its own. */
   bindingLimitBytes: number | null
 }
+
+/** The choices of kernels that the core remembers, and the way to add one. */
+export type Kernels = { known: KernelChoices; onChosen(key: string, choice: KernelChoices[string]): void }
+
+/** As a job has them. */
+export const kernelsOf = (job: { kernels: KernelChoices }, { send }: JobContext): Kernels => ({ known: job.kernels, onChosen: (key, choice) => send({ type: 'kernels', key, choice }) })
 
 export const cpuChoice: DeviceChoice = { device: 'cpu', adapter: null, precision: 'float32', threads: 0 }
 
@@ -29,15 +38,18 @@ const processorName = (): string => cpus()[0]?.model.trim() || 'unknown processo
 /** Memory that this process may have: the machine's, or what a container leaves of it. */
 export const machineMemoryBytes = (): number => Math.min(totalmem(), process.constrainedMemory() || Infinity)
 
-/** Opens the device that a recipe names. */
-export async function openDevice({ device, adapter, precision, threads }: DeviceChoice): Promise<OpenDevice> {
+/** Opens the device that a recipe names; without `kernels`, a card's are chosen anew. */
+export async function openDevice({ device, adapter, precision, threads }: DeviceChoice, kernels?: Kernels): Promise<OpenDevice> {
   if (device === 'cpu') {
     const backend = createCpuBackend(threads > 0 ? { threads } : {})
     return { backend, about: aboutCpu(backend), bindingLimitBytes: null }
   }
-  const backend = await createWebGpuBackend({ adapter, precision })
+  const backend = await createWebGpuBackend({ adapter, precision, remembered: rememberedBy(kernels) })
   return { backend, about: aboutCard(backend), bindingLimitBytes: backend.adapter.limits.maxBindingBytes }
 }
+
+const rememberedBy = (kernels: Kernels | undefined): WebGpuOptions['remembered'] =>
+  kernels && { get: (key) => kernels.known[key] as Variants | undefined, set: kernels.onChosen }
 
 const aboutCpu = ({ isa }: CpuBackend): OpenDevice['about'] => ({
   kind: 'cpu',
@@ -83,14 +95,14 @@ function describeCard({ features, limits, ...adapter }: GpuAdapter): DeviceInfo 
 }
 
 /** The multiply-add peak of a device and, for a card, what its memory moves in a second. */
-export async function measureDevice(id: string): Promise<Measured> {
+export async function measureDevice(id: string, kernels?: Kernels): Promise<Measured> {
   if (id === 'cpu') {
     const backend = createCpuBackend()
     const flopsPerSecond = await backend.measurePeak()
     await backend.close()
     return { flopsPerSecond, bytesPerSecond: null }
   }
-  const backend = await createWebGpuBackend({ adapter: id })
+  const backend = await createWebGpuBackend({ adapter: id, remembered: rememberedBy(kernels) })
   const flopsPerSecond = await backend.measurePeak()
   const bytesPerSecond = await backend.measureBandwidth()
   await backend.close()

@@ -4,7 +4,7 @@
  */
 import type { Job } from '#core/shared/jobs.ts'
 import type { JobContext } from './context.ts'
-import { describeCards, describeCpu, measureDevice } from './device.ts'
+import { describeCards, describeCpu, kernelsOf, measureDevice } from './device.ts'
 
 export async function runDevicesJob(_job: Extract<Job, { kind: 'devices' }>, context: JobContext): Promise<'done'> {
   const cpu = await describeCpu()
@@ -13,7 +13,7 @@ export async function runDevicesJob(_job: Extract<Job, { kind: 'devices' }>, con
   return 'done'
 }
 
-export async function runMeasureJob({ deviceId }: Extract<Job, { kind: 'measure' }>, context: JobContext): Promise<'done'> {
-  context.send({ type: 'measured', measured: await measureDevice(deviceId) })
+export async function runMeasureJob(job: Extract<Job, { kind: 'measure' }>, context: JobContext): Promise<'done'> {
+  context.send({ type: 'measured', measured: await measureDevice(job.deviceId, kernelsOf(job, context)) })
   return 'done'
 }

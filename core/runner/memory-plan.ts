@@ -1,6 +1,6 @@
 /**
- * The memory of a recipe without taking any: the trainer is made on a backend that only adds up. What it says is what a real
- * backend of the same planner will ask for, to the byte.
+ * The memory of a recipe without taking any: the trainer is made on a backend that only adds up. The CPU asks for the same to
+ * the byte; a card for a little more, where its kernels need room of their own.
  */
 import type { Backend, Tensor } from '#core/backend/backend.ts'
 import { planScratch, tensorBytes } from '#core/backend/planner.ts'
@@ -22,6 +22,7 @@ function createPlanningBackend(onTensor: (tensor: Tensor) => void): Backend {
     release: () => undefined,
     write: async () => undefined,
     read: refuse,
+    snapshot: refuse,
     async prepare(plan) {
       const { offsets, totalBytes } = planScratch(plan)
       for (const tensor of offsets.keys()) onTensor(tensor)

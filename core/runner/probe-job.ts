@@ -2,7 +2,7 @@
  * Whether a recipe fits a device, and how fast it trains there: real steps on random tokens and random weights, for at most
  * `probeBudgetMs`. Nothing is written. A recipe that does not fit ends the job with the error that a run would end with.
  */
-import { elementCount, type Backend, type Tensor } from '#core/backend/backend.ts'
+import { elementCount, type Backend, type Pending, type Tensor } from '#core/backend/backend.ts'
 import { listWeights } from '#core/model/parameters.ts'
 import { probeBudgetMs, spreadOf, type MemoryPlan } from '#core/shared/devices.ts'
 import { AppError } from '#core/shared/errors.ts'
@@ -12,12 +12,15 @@ import type { RunConfig } from '#core/shared/runs.ts'
 import { sequencesPerMicroBatch, trainerOptionsOf } from '#core/train/options.ts'
 import { createTrainer, type MicroBatch, type Trainer } from '#core/train/trainer.ts'
 import type { JobContext } from './context.ts'
-import { machineMemoryBytes, openDevice } from './device.ts'
+import { kernelsOf, machineMemoryBytes, openDevice } from './device.ts'
 import { planMemory } from './memory-plan.ts'
 
 type ProbeJob = Extract<Job, { kind: 'probe' }>
 
-const mostSamples = 30
+const mostSamples = 20
+/** Steps of one sample, where they are short. */
+const mostTogether = 32
+const sampleMs = 300
 /** A prime, so that rows of a weight do not repeat. */
 const noiseLength = 65_537
 
@@ -42,44 +45,55 @@ function requireMemory({ plannedBytes, memoryBytes }: MemoryPlan): void {
   })
 }
 
-/** One more step each time it is called: milliseconds of a whole step, from at most `micros` of its micro-batches. */
-function createStepTimer(trainer: Trainer, config: RunConfig): (micros: number) => Promise<number> {
+/** Takes `repeat` steps and gives the milliseconds of one; with fewer than all of a step's micro-batches, what all would take. */
+type StepTimer = (micros: number, repeat: number) => Promise<number>
+
+function createStepTimer(trainer: Trainer, config: RunConfig): StepTimer {
   const random = createRandom(0, 'probe/tokens')
   const tokens = sequencesPerMicroBatch(config) * config.sequenceLength
   const lossWeights = new Float32Array(tokens).fill(1 / (config.sequencesPerStep * config.sequenceLength))
   const draw = (): Int32Array => Int32Array.from({ length: tokens }, () => random.nextBelow(config.model.vocab_size))
-  const all = config.sequencesPerStep / sequencesPerMicroBatch(config)
+  const all = microBatchesPerStep(config)
   let step = 0
-  return async (micros) => {
+  return async (micros, repeat) => {
     const batches: MicroBatch[] = Array.from({ length: micros }, () => ({ ids: draw(), targets: draw(), lossWeights }))
     const startedAt = performance.now()
-    await trainer.accumulate(batches)
-    const accumulatedAt = performance.now()
-    await trainer.update(config.optimizer.minLearningRate, ++step)
-    return ((accumulatedAt - startedAt) * all) / micros + performance.now() - accumulatedAt
+    if (micros < all) {
+      await (await trainer.accumulate(batches)).read()
+      const accumulatedAt = performance.now()
+      await (await trainer.update(config.optimizer.minLearningRate, ++step)).read()
+      return ((accumulatedAt - startedAt) * all) / micros + performance.now() - accumulatedAt
+    }
+    // As a run does it: numbers are read now and then, so that a card never waits for the next step.
+    const pending: Pending<unknown>[] = []
+    for (let i = 0; i < repeat; i++) pending.push(await trainer.accumulate(batches), await trainer.update(config.optimizer.minLearningRate, ++step))
+    await Promise.all(pending.map((numbers) => numbers.read()))
+    return (performance.now() - startedAt) / repeat
   }
 }
+
+const microBatchesPerStep = (config: RunConfig): number => config.sequencesPerStep / sequencesPerMicroBatch(config)
 
 /** Times of whole steps until the time or the samples are used up; at least one, which is the warm-up's if there is no more time. */
-async function timeSteps(trainer: Trainer, config: RunConfig, untilMs: number, onSample: (count: number) => void, isStopped: () => boolean): Promise<number[]> {
+async function timeSteps(trainer: Trainer, config: RunConfig, untilMs: number, onSample: () => void, isStopped: () => boolean): Promise<number[]> {
   const timeStep = createStepTimer(trainer, config)
-  const all = config.sequencesPerStep / sequencesPerMicroBatch(config)
+  const all = microBatchesPerStep(config)
   const startedAt = performance.now()
-  const warmUpMs = await timeStep(1)
-  const elapsedMs = performance.now() - startedAt
-  const left = untilMs - performance.now()
-  // Three samples should fit; of many micro-batches only some are run.
-  const micros = Math.max(1, Math.min(all, Math.floor(left / 3 / elapsedMs)))
-  const sampleMs = elapsedMs * micros
+  const estimateMs = await timeStep(1, 1)
+  const microMs = performance.now() - startedAt
+  // Three samples should fit; of many micro-batches only some are run, and short steps are timed together.
+  const micros = Math.max(1, Math.min(all, Math.floor((untilMs - performance.now()) / 3 / microMs)))
+  const repeat = Math.max(1, Math.min(mostTogether, Math.floor(sampleMs / (microMs * micros))))
   const samples: number[] = []
-  while (samples.length < mostSamples && performance.now() + sampleMs < untilMs && !isStopped()) {
-    samples.push(await timeStep(micros))
-    onSample(samples.length)
+  while (samples.length < mostSamples && performance.now() + microMs * micros * repeat < untilMs && !isStopped()) {
+    samples.push(await timeStep(micros, repeat))
+    onSample()
   }
-  return samples.length > 0 ? samples : [warmUpMs]
+  return samples.length > 0 ? samples : [estimateMs]
 }
 
-export async function runProbeJob({ config, peakFlopsPerSecond }: ProbeJob, context: JobContext): Promise<'done' | 'stopped'> {
+export async function runProbeJob(job: ProbeJob, context: JobContext): Promise<'done' | 'stopped'> {
+  const { config, peakFlopsPerSecond } = job
   const startedAt = performance.now()
   const phase = (name: string, done: number, total: number | null): void =>
     context.send({ type: 'phase', phase: { phase: name, done, total, unit: '', etaSeconds: null } })
@@ -91,11 +105,13 @@ export async function runProbeJob({ config, peakFlopsPerSecond }: ProbeJob, cont
   context.send({ type: 'memory', memory: memoryOf(null) })
   requireMemory(memoryOf(null))
   phase('open', elapsed(), 1)
-  const { backend, about, bindingLimitBytes } = await openDevice(config)
-  const memory = memoryOf(bindingLimitBytes)
-  context.send({ type: 'memory', memory })
+  const { backend, about, bindingLimitBytes } = await openDevice(config, kernelsOf(job, context))
+  context.send({ type: 'memory', memory: memoryOf(bindingLimitBytes) })
   phase('prepare', elapsed(), 1)
   const trainer = await createTrainer(backend, trainerOptionsOf(config))
+  // A card's kernels may need room of their own.
+  const more = trainer.plannedBytes - planned.plannedBytes
+  const memory = { ...memoryOf(bindingLimitBytes), plannedBytes: trainer.plannedBytes, parts: { ...planned.parts, activations: planned.parts.activations + more } }
   await fillWeights(backend, listWeights(trainer.weights), config.model.initializer_range)
   phase('steps', elapsed(), 1)
   const stepMs = await timeSteps(trainer, config, startedAt + probeBudgetMs, () => phase('steps', elapsed(), 1), () => context.stopRequest() !== 'none')

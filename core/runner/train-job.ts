@@ -16,7 +16,7 @@ import { sequencesPerMicroBatch, trainerOptionsOf } from '#core/train/options.ts
 import { runTraining, type LoopState, type ValidationSet } from '#core/train/loop.ts'
 import { createTrainer, type Trainer } from '#core/train/trainer.ts'
 import type { JobContext } from './context.ts'
-import { openDevice } from './device.ts'
+import { kernelsOf, openDevice } from './device.ts'
 
 type TrainJob = Extract<Job, { kind: 'train' }>
 
@@ -54,7 +54,7 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
   const instances = openInstances(mixFolder, manifest, 'train', config.sequenceLength)
   const heldOut = openInstances(mixFolder, manifest, 'validation', config.sequenceLength)
   const order = createTrainingOrder(instances, config.seed)
-  const { backend, about } = await openDevice(config)
+  const { backend, about } = await openDevice(config, kernelsOf(job, context))
   context.send({ type: 'device', device: { ...about, flopsPerSecond: job.peakFlopsPerSecond } })
   const perMicro = sequencesPerMicroBatch(config)
   const trainer = await createTrainer(backend, trainerOptionsOf(config))

@@ -14,19 +14,22 @@ import type { LogLine, Phase, RunConfig, RunDevice, StepRecord } from './runs.ts
 /** Where a runner finds things; absolute paths. */
 export type JobPaths = { library: string; resources: string }
 
+/** Which kernels were measured to be fastest, by device and driver: with the same choice a run computes the same bits again. */
+export type KernelChoices = Record<string, Record<string, string>>
+
 export type Job =
   /** Sample data, tokenizer, token files, as far as they are missing. */
   | { kind: 'sampleMix'; paths: JobPaths; vocabularySize: number }
   /** `resumeFrom`: the checkpoint to go on from, null to start at step 0. */
-  | { kind: 'train'; paths: JobPaths; runId: string; mixId: string; config: RunConfig; resumeFrom: string | null; codeVersion: string; peakFlopsPerSecond: number | null }
+  | { kind: 'train'; paths: JobPaths; runId: string; mixId: string; config: RunConfig; resumeFrom: string | null; codeVersion: string; peakFlopsPerSecond: number | null; kernels: KernelChoices }
   /** Loads one checkpoint and answers `generate` until stopped. */
   | { kind: 'infer'; paths: JobPaths; checkpointId: string }
   /** Lists the devices of the machine. */
   | { kind: 'devices'; paths: JobPaths }
   /** Measures one device. */
-  | { kind: 'measure'; paths: JobPaths; deviceId: string }
+  | { kind: 'measure'; paths: JobPaths; deviceId: string; kernels: KernelChoices }
   /** Trains on random tokens for a moment: does the recipe fit there, and how fast is it? */
-  | { kind: 'probe'; paths: JobPaths; config: RunConfig; peakFlopsPerSecond: number | null }
+  | { kind: 'probe'; paths: JobPaths; config: RunConfig; peakFlopsPerSecond: number | null; kernels: KernelChoices }
 
 export type ToRunner =
   | { type: 'start'; job: Job }
@@ -45,6 +48,8 @@ export type FromRunner =
   | { type: 'mix'; mix: Mix }
   /** The device is open. */
   | { type: 'device'; device: RunDevice }
+  /** Kernels were chosen by measuring; to be given to later jobs. */
+  | { type: 'kernels'; key: string; choice: KernelChoices[string] }
   /** Devices found so far; a later message replaces an earlier one, so that those before a crash are known. */
   | { type: 'devices'; devices: DeviceInfo[] }
   | { type: 'measured'; measured: Measured }

@@ -12,7 +12,7 @@ let workbench: Workbench
 let empty: Workbench
 
 beforeAll(async () => {
-  workbench = await openWorkbench()
+  workbench = await openWorkbench({ card: true })
   empty = await openWorkbench({ empty: true })
 })
 afterAll(async () => {
@@ -48,12 +48,13 @@ const places = (run: string): [string, string][] => [
   ['run-log', `/runs/${run}/log`],
   ['run-configuration', `/runs/${run}/configuration`],
   ['chat', '/chat'],
+  ['devices', '/devices'],
   ['settings', '/settings'],
   ['not-found', '/nowhere'],
 ]
 
 describe.each(['light', 'dark'] as const)('%s', (theme) => {
-  test.each(['home', 'runs', 'new-run', 'run-overview', 'run-experts', 'run-checkpoints', 'run-log', 'run-configuration', 'chat', 'settings', 'not-found'])('%s', async (name) => {
+  test.each(['home', 'runs', 'new-run', 'run-overview', 'run-experts', 'run-checkpoints', 'run-log', 'run-configuration', 'chat', 'devices', 'settings', 'not-found'])('%s', async (name) => {
     await workbench.served.core.client.system.updateSettings({ theme, language: 'en' })
     const [, place] = places(workbench.run.id).find(([known]) => known === name)!
     await workbench.page.setViewportSize({ width: 1280, height: 800 })
@@ -74,7 +75,7 @@ describe.each(['light', 'dark'] as const)('%s', (theme) => {
 
   test('an empty library says what to do next', async () => {
     await empty.served.core.client.system.updateSettings({ theme, language: 'en' })
-    for (const [name, place] of [['empty-home', '/'], ['empty-runs', '/runs'], ['empty-chat', '/chat']] as const) {
+    for (const [name, place] of [['empty-home', '/'], ['empty-runs', '/runs'], ['empty-chat', '/chat'], ['empty-devices', '/devices']] as const) {
       await empty.page.reload()
       await visit(empty, place)
       await check(empty, `${name}-${theme}`)

@@ -2,11 +2,12 @@
  * A served workbench with a trained tiny model, and a Chromium on it: what the UI tests stand on. Real core, real runner, real page.
  * Every request that would leave the machine, and every error or warning of the page, is kept for the test to look at.
  */
-import { mkdirSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { existsSync, mkdirSync, realpathSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import { chromium, type Browser, type Page } from 'playwright-core'
 import { nodeHost } from '#core/node-host.ts'
 import { serve, type Served } from '#core/serve.ts'
+import type { Host } from '#core/shared/host.ts'
 import type { Run, RunEvent } from '#core/shared/runs.ts'
 import { makeTinyLibrary, tinyConfig } from '../runs/tiny-library.ts'
 
@@ -19,6 +20,31 @@ const flags = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
 ]
 
+/** A host whose runners see Chromium's software Vulkan, or no Vulkan at all: pictures are the same on every machine. */
+function hostWithCard(card: boolean): Host {
+  const host = nodeHost({ kind: 'test', ...makeTinyLibrary() })
+  const vulkan = card ? softwareVulkan() : undefined
+  return {
+    ...host,
+    startRunner() {
+      const before = process.env.VK_ICD_FILENAMES
+      process.env.VK_ICD_FILENAMES = vulkan ?? '/nonexistent'
+      try {
+        return host.startRunner()
+      } finally {
+        if (before === undefined) delete process.env.VK_ICD_FILENAMES
+        else process.env.VK_ICD_FILENAMES = before
+      }
+    },
+  }
+}
+
+/** The software Vulkan driver that comes with Chromium; undefined where it is not found. */
+function softwareVulkan(): string | undefined {
+  const beside = process.env.CHROMIUM_PATH ? [dirname(realpathSync(process.env.CHROMIUM_PATH))] : []
+  return [...beside, '/usr/lib/chromium', '/usr/lib/chromium-browser', '/opt/google/chrome'].map((folder) => join(folder, 'vk_swiftshader_icd.json')).find((file) => existsSync(file))
+}
+
 async function trainTiny(served: Served): Promise<Run> {
   const { id } = await served.core.client.runs.create({ config: tinyConfig({ name: 'Tiny animals', steps: 300 }) })
   const events: AsyncIterable<RunEvent> = await served.core.client.runs.watch({ id })
@@ -29,10 +55,10 @@ async function trainTiny(served: Served): Promise<Run> {
   throw new Error('the run never ended')
 }
 
-/** Serves a fresh library with one finished run (unless `empty`), signs a browser in, and records what goes wrong in it. */
-export async function openWorkbench({ empty = false } = {}): Promise<Workbench> {
+/** Serves a fresh library with one finished run (unless `empty`) and no graphics card (unless `card`: a software one), signs a browser in, and records what goes wrong in it. */
+export async function openWorkbench({ empty = false, card = false } = {}): Promise<Workbench> {
   mkdirSync(outputFolder, { recursive: true })
-  const served = await serve({ port: 0, host: '127.0.0.1', coreHost: nodeHost({ kind: 'test', ...makeTinyLibrary() }), rendererPath: join(root, 'out/renderer'), print: () => undefined })
+  const served = await serve({ port: 0, host: '127.0.0.1', coreHost: hostWithCard(card), rendererPath: join(root, 'out/renderer'), print: () => undefined })
   const run = empty ? (null as unknown as Run) : await trainTiny(served)
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM_PATH ?? '/usr/bin/chromium', args: flags })
   const page = await (await browser.newContext({ viewport: { width: 1280, height: 800 }, reducedMotion: 'reduce' })).newPage()

@@ -50,7 +50,7 @@ describe.skipIf(!isBuilt)(`the bundle${isBuilt ? '' : ' (skipped: out/ is not bu
     const runner = fork(join(built, 'runner.js'), [], { serialization: 'advanced' })
     const measured = messageOf<FromRunner>(runner, ({ type }) => type === 'measured' || type === 'failed')
     const ended = once(runner, 'exit')
-    runner.send({ type: 'start', job: { kind: 'measure', paths, deviceId: 'cpu' } } satisfies ToRunner)
+    runner.send({ type: 'start', job: { kind: 'measure', paths, deviceId: 'cpu', kernels: {} } } satisfies ToRunner)
     expect(await measured).toMatchObject({ type: 'measured', measured: { flopsPerSecond: expect.any(Number) } })
     expect(await ended).toEqual([0, null])
   })

@@ -183,9 +183,10 @@ function listDevices(script: Script): void {
   end({ type: 'end', outcome: 'done' })
 }
 
-async function measure(deviceId: string, script: Script): Promise<void> {
+async function measure(job: Extract<Job, { kind: 'measure' }>, script: Script): Promise<void> {
   await sleep(script.measureMs ?? 5)
-  const isCpu = deviceId === 'cpu'
+  send({ type: 'kernels', key: `${job.deviceId} ${Object.keys(job.kernels).length}`, choice: { gemm: 'tile' } })
+  const isCpu = job.deviceId === 'cpu'
   send({ type: 'measured', measured: { flopsPerSecond: isCpu ? 1e10 : 1e12, bytesPerSecond: isCpu ? null : 1e11 } })
   end({ type: 'end', outcome: 'done' })
 }
@@ -213,7 +214,7 @@ function start(job: Job): void {
   else if (job.kind === 'sampleMix') void buildMix(job.vocabularySize, script)
   else if (job.kind === 'infer') void infer(script)
   else if (job.kind === 'devices') listDevices(script)
-  else if (job.kind === 'measure') void measure(job.deviceId, script)
+  else if (job.kind === 'measure') void measure(job, script)
   else void probe(job, script)
 }
 

@@ -3,6 +3,7 @@ import { probeBudgetMs, type ProbeEvent } from '#core/shared/devices.ts'
 import { AppError, toErrorData } from '#core/shared/errors.ts'
 import type { FromRunner } from '#core/shared/jobs.ts'
 import type { RunConfig } from '#core/shared/runs.ts'
+import { readKernelChoices } from '#core/store/devices.ts'
 import { api } from '../api.ts'
 import { jobPaths, type Services } from '../services.ts'
 import { startShortJob, type ShortJob } from './short-job.ts'
@@ -47,7 +48,8 @@ async function* probe(services: Services, config: RunConfig, signal: AbortSignal
     await services.devices.probe(() => {
       requireQuiet(services)
       if (signal?.aborted === true) throw left()
-      job = startShortJob(services, { kind: 'probe', paths: jobPaths(services.host), config, peakFlopsPerSecond }, probeLimitMs, (message) => {
+      const kernels = readKernelChoices(services.store)
+      job = startShortJob(services, { kind: 'probe', paths: jobPaths(services.host), config, peakFlopsPerSecond, kernels }, probeLimitMs, (message) => {
         const event = eventOf(message)
         if (event !== null) tell(event)
       })

@@ -3,12 +3,11 @@
  * device and driver. Measuring and probing take turns, since two at once would both be wrong, and make room for a training.
  * A list that cannot be had costs the share-of-peak curve and the choice of a card, nothing else.
  */
-import { z } from 'zod'
-import { measuredSchema, type DeviceInfo, type DeviceList, type Measured } from '#core/shared/devices.ts'
+import type { DeviceInfo, DeviceList, Measured } from '#core/shared/devices.ts'
 import { AppError, toErrorData } from '#core/shared/errors.ts'
 import type { FromRunner, Job } from '#core/shared/jobs.ts'
 import type { RunConfig } from '#core/shared/runs.ts'
-import { readSetting, writeSetting } from '#core/store/settings.ts'
+import { readKernelChoices, readMeasured, rememberMeasured } from '#core/store/devices.ts'
 import { jobPaths, type Services } from '../services.ts'
 import { startShortJob, type ShortJob } from './short-job.ts'
 
@@ -31,8 +30,6 @@ export type Devices = {
 
 const listLimitMs = 20_000
 const measureLimitMs = 60_000
-const settingKey = 'devices.measured'
-const rememberedSchema = z.record(z.string(), measuredSchema)
 
 /** A new driver, or more cores for the CPU, may be faster. */
 const memoryKey = ({ id, name, driver, architecture, threads }: DeviceInfo): string => JSON.stringify([id, name, driver, architecture, threads])
@@ -49,10 +46,8 @@ export function createDevices(services: Pick<Services, 'host' | 'store'>): Devic
   let warming: Promise<unknown> | null = null
   let turn: Promise<unknown> = Promise.resolve()
 
-  const remembered = (): Record<string, Measured> => rememberedSchema.safeParse(readSetting(store, settingKey)).data ?? {}
-
   function withMeasured(devices: DeviceInfo[]): DeviceInfo[] {
-    const all = remembered()
+    const all = readMeasured(store)
     return devices.map((device) => ({ ...device, measured: all[memoryKey(device)] ?? null }))
   }
 
@@ -102,10 +97,10 @@ export function createDevices(services: Pick<Services, 'host' | 'store'>): Devic
     const device = devices.find((one) => one.id === id)
     if (device === undefined) throw notFound(id)
     let measured: Measured | null = null
-    const job: Job = { kind: 'measure', paths, deviceId: id }
+    const job: Job = { kind: 'measure', paths, deviceId: id, kernels: readKernelChoices(store) }
     await inTurn(() => startShortJob(services, job, measureLimitMs, (message) => message.type === 'measured' && (measured = message.measured)))
     if (measured === null) throw new Error(`the measuring of ${id} ended without a number`)
-    writeSetting(store, settingKey, { ...remembered(), [memoryKey(device)]: measured })
+    rememberMeasured(store, memoryKey(device), measured)
     return { ...device, measured }
   }
 

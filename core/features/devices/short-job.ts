@@ -4,6 +4,7 @@
  */
 import { AppError, fromErrorData } from '#core/shared/errors.ts'
 import type { FromRunner, Job } from '#core/shared/jobs.ts'
+import { rememberKernelChoice } from '#core/store/devices.ts'
 import { startJob } from '../jobs/start-job.ts'
 import type { Services } from '../services.ts'
 
@@ -15,7 +16,13 @@ export type ShortJob = {
 }
 
 export function startShortJob(services: Pick<Services, 'host' | 'store'>, job: Job, limitMs: number, onMessage: (message: FromRunner) => void): ShortJob {
-  const active = startJob(services, job, { runId: null, onMessage })
+  const active = startJob(services, job, {
+    runId: null,
+    onMessage(message) {
+      if (message.type === 'kernels') rememberKernelChoice(services.store, message.key, message.choice)
+      else onMessage(message)
+    },
+  })
   let reason: AppError | null = null
   const interrupt = (why: AppError): void => {
     reason ??= why
@@ -26,7 +33,10 @@ export function startShortJob(services: Pick<Services, 'host' | 'store'>, job: J
   async function finish(): Promise<void> {
     const end = await active.ended
     clearTimeout(limit)
-    if (end.outcome === 'failed') throw fromErrorData(end.error)
+    if (end.outcome === 'failed') {
+      if (end.error.code === 'internal') services.host.log('error', `a ${job.kind} job failed: ${end.error.message}`)
+      throw fromErrorData(end.error)
+    }
     if (end.outcome !== 'died') return
     if (reason !== null) throw reason
     services.host.log('warning', `a ${job.kind} job ended unexpectedly (${end.how}): ${end.stderr.join(' | ')}`)

@@ -7,6 +7,7 @@ import { AppError, toErrorData, type ErrorData } from '#core/shared/errors.ts'
 import type { FromRunner, Job } from '#core/shared/jobs.ts'
 import type { LogLine, Phase, Run, RunEvent, StepRecord } from '#core/shared/runs.ts'
 import { listCheckpoints } from '#core/store/checkpoints.ts'
+import { readKernelChoices, rememberKernelChoice } from '#core/store/devices.ts'
 import { insertSteps } from '#core/store/metrics.ts'
 import { recordMix } from '#core/store/mixes.ts'
 import { inTransaction, toStoreError } from '#core/store/open.ts'
@@ -109,6 +110,8 @@ export function startSession(services: Services, runId: string): Session {
       case 'device':
         updateRun(store, runId, { runningOn: message.device })
         return publishRun(services, runId)
+      case 'kernels':
+        return rememberKernelChoice(store, message.key, message.choice)
       case 'checkpoint':
         recordNew(services, message.manifest)
         pruning = pruning.then(() => pruneCheckpoints(services, runId, run.config.keepCheckpoints)).catch((error: unknown) => {
@@ -152,7 +155,7 @@ export function startSession(services: Services, runId: string): Session {
     const peakFlopsPerSecond = await devices.peak(run.config)
     const from = listCheckpoints(store, runId).find((checkpoint) => checkpoint.valid) ?? null
     rewindRun(services, runId, from)
-    return perform({ kind: 'train', paths, runId, mixId, config: run.config, resumeFrom: from?.id ?? null, codeVersion: host.version, peakFlopsPerSecond })
+    return perform({ kind: 'train', paths, runId, mixId, config: run.config, resumeFrom: from?.id ?? null, codeVersion: host.version, peakFlopsPerSecond, kernels: readKernelChoices(store) })
   }
 
   async function finish(): Promise<void> {
