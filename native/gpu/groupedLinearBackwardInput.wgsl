@@ -15,8 +15,9 @@ var<private> expert: u32; // within the window
 
 fn findJob(group: vec3u, lane: u32) -> Job {
   let found = findTile(group.y, lane);
-  expert = u32(found.expert) - p.eFrom;
-  if (found.expert < i32(p.eFrom) || expert >= p.eCount) { return Job(0u, 0u, 0u, 0u, 0u, 0u); }
+  let index = u32(found.expert) - p.eFrom;
+  expert = index;
+  if (found.expert < i32(p.eFrom) || index >= p.eCount) { return Job(0u, 0u, 0u, 0u, 0u, 0u); }
   return Job(found.start, min(found.start + tileM, found.end), group.x * tileN, p.J, 0u, p.N);
 }
 fn loadA(m: u32, k: u32) -> Element {

@@ -121,6 +121,8 @@ const linearSizes: Draft[] = [
   { label: 'odd', sizes: { T: 13, N: 7, J: 19 }, optional: ['add'] },
   { label: 'one row', sizes: { T: 1, N: 33, J: 65 } },
   { label: 'past every tile', sizes: { T: 131, N: 259, J: 517 }, optional: ['add'], tolerance: 4e-6 },
+  { label: 'widths of four', sizes: { T: 130, N: 132, J: 68 }, optional: ['add'] },
+  { label: 'many tokens', sizes: { T: 1100, N: 20, J: 12 }, tolerance: 4e-6 },
 ]
 const withoutAdd = linearSizes.map((draft) => ({ ...draft, optional: [] }))
 
@@ -129,12 +131,15 @@ const groups: { label: string; counts: number[] }[] = [
   { label: 'one expert takes all', counts: [0, 48, 0, 0] },
   { label: 'one expert', counts: [37] },
   { label: 'past every tile', counts: [140, 3, 70] },
+  { label: 'widths of four', counts: [65, 0, 130, 7] },
 ]
+/** Widths by label: vector forms of the kernels need multiples of four, and must not be needed. */
+const groupWidths: Record<string, { N: number; J: number }> = { 'past every tile': { N: 70, J: 150 }, 'widths of four': { N: 72, J: 140 } }
 const grouped = (optional: string[]): Draft[] =>
   groups.flatMap(({ label, counts }) => {
     const S = counts.reduce((a, b) => a + b, 0)
     const R = Math.ceil(S / 2)
-    const sizes = { S, E: counts.length, N: label === 'past every tile' ? 70 : 12, J: label === 'past every tile' ? 150 : 17 }
+    const sizes = { S, E: counts.length, ...(groupWidths[label] ?? { N: 12, J: 17 }) }
     const plain = { R: S, Y: S, X: S }
     const gather = (name: string) => ({ [name]: (s: Sizes) => range(S).map((i) => (i * 7 + 3) % size(s, 'R')) })
     const offsets = offsetsOf(counts)
@@ -180,6 +185,7 @@ const ropeSizes: Draft[] = [
 const headSizes: Draft[] = [
   { label: 'some ignored', sizes: { T: 13, D: 24, V: 50 }, given: { targets: (s) => range(size(s, 'T')).map((t) => (t % 4 === 0 ? -1 : (t * 11) % size(s, 'V'))) } },
   { label: 'past every block', sizes: { T: 200, D: 33, V: 307 }, given: { targets: below('T', 'V') }, tolerance: 4e-6 },
+  { label: 'widths of four', sizes: { T: 70, D: 36, V: 132 }, given: { targets: below('T', 'V') } },
 ]
 /** lse that belongs to x and weight of a head case, as the forward would give. */
 const headLse = (draft: Draft): Given => ({

@@ -4,6 +4,7 @@
  * It owns no memory and runs nothing. Software adapters are listed and named as such; nothing chooses one by itself.
  */
 import { AppError } from '#core/shared/errors.ts'
+import type { MatrixUnits } from './kernels.ts'
 
 /** The interfaces that Dawn may drive a card through, best first where one card is seen through several. */
 const apis = ['d3d12', 'metal', 'vulkan'] as const
@@ -97,12 +98,22 @@ function describeAdapter(adapter: GPUAdapter, api: string, name: string): GpuAda
   }
 }
 
-type OpenAdapter = { gpu: GPU; adapter: GPUAdapter; about: GpuAdapter }
+export type OpenAdapter = { gpu: GPU; adapter: GPUAdapter; about: GpuAdapter; matrixUnits: readonly MatrixUnits[] }
+
+/** The configurations of matrix units that lib/gemm-matrix.wgsl can use: float32 sums, strips of 16 rows, one size of subgroup. */
+function matrixUnitsOf(adapter: GPUAdapter): MatrixUnits[] {
+  const { subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs = [] } = adapter.info as DawnInfo
+  if (!adapter.features.has(subgroupMatrixFeature) || subgroupMinSize !== subgroupMaxSize || !subgroupMaxSize) return []
+  if (4 * subgroupMaxSize > adapter.limits.maxComputeInvocationsPerWorkgroup) return []
+  return [...subgroupMatrixConfigs]
+    .filter((c) => c.resultComponentType === 'f32' && (c.componentType === 'f16' || c.componentType === 'f32') && 16 % c.M === 0 && 32 % c.N === 0 && c.K <= 32)
+    .map((c) => ({ operand: c.componentType as MatrixUnits['operand'], M: c.M, N: c.N, K: c.K, subgroupThreads: subgroupMaxSize }))
+}
 
 async function openNamed(module: Dawn, api: string, name: string): Promise<OpenAdapter | null> {
   const gpu = module.create([toggles, `backend=${api}`, ...(name === '' ? [] : [`adapter=${name}`])])
   const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' })
-  return adapter && { gpu, adapter, about: describeAdapter(adapter, api, name) }
+  return adapter && { gpu, adapter, about: describeAdapter(adapter, api, name), matrixUnits: matrixUnitsOf(adapter) }
 }
 
 /** Every usable adapter: cards first, software last. Empty where there is no GPU, no driver or no Dawn. */

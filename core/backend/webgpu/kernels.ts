@@ -16,7 +16,12 @@ export type Variants = {
   readonly reduce: 'reduce-tree' | 'reduce-subgroups'
   /** Operands of the forward matrix products in workgroup memory. */
   readonly operand: 'f32' | 'f16'
+  /** The matrix units that `gemm-matrix` uses; products with other operands are made by `gemm-tile`. */
+  readonly matrix?: MatrixUnits | undefined
 }
+
+/** Operands of M×K and K×N of one type, sums in float32, held by all threads of a subgroup together. */
+export type MatrixUnits = { readonly operand: 'f32' | 'f16'; readonly M: number; readonly N: number; readonly K: number; readonly subgroupThreads: number }
 
 export type Field = { readonly name: string; readonly type: 'u32' | 'i32' | 'f32' }
 
@@ -45,14 +50,18 @@ function partsOf(name: string, code: string, variants: Variants, scalar: boolean
     if (part === 'reduce') return [variants.reduce]
     if (part !== 'gemm') return [part]
     const operand = name.endsWith('Forward') ? variants.operand : 'f32'
-    return scalar ? ['gemm-scalar'] : ['gemm', `operand-${operand}`, variants.gemm]
+    const form = variants.gemm === 'gemm-matrix' && variants.matrix?.operand !== operand ? 'gemm-tile' : variants.gemm
+    return scalar ? ['gemm-scalar'] : ['gemm', `operand-${operand}`, form]
   })
 }
 
 /** The whole source of a kernel. `scalar`: widths are no multiples of four, so nothing is loaded by fours. */
 export function composeKernel(name: string, variants: Variants, scalar = false): string {
   const own = readKernelSource(name)
-  const all = [...partsOf(name, own, variants, scalar).map((part) => readKernelSource(`lib/${part}`)), own].join('\n')
+  const parts = partsOf(name, own, variants, scalar)
+  const { matrix } = variants
+  const units = matrix && parts.includes('gemm-matrix') ? [`const matrixM = ${matrix.M}u; const matrixN = ${matrix.N}u; const matrixK = ${matrix.K}u; const subgroupThreads = ${matrix.subgroupThreads}u;`] : []
+  const all = [...units, ...parts.map((part) => readKernelSource(`lib/${part}`)), own].join('\n')
   const enables = new Set([...all.matchAll(/^enable .+;$/gm)].map(([line]) => line))
   return [...enables, all.replaceAll(/^enable .+;$/gm, '')].join('\n')
 }

@@ -6,7 +6,7 @@
 import { persistent, type Backend, type Plan, type PreparedPlan, type Tensor, type TensorData } from '../backend.ts'
 import { record } from '../record.ts'
 import type { GpuAdapter } from './adapters.ts'
-import { composeKernel, type Variants } from './kernels.ts'
+import { composeKernel, type MatrixUnits, type Variants } from './kernels.ts'
 
 /** What every adapter can run. */
 export const plainVariants: Variants = { gemm: 'gemm-direct', reduce: 'reduce-tree', operand: 'f32' }
@@ -15,6 +15,7 @@ export type Tuning = {
   backend: Backend & { readonly adapter: GpuAdapter }
   prepareWith(plan: Plan, variants: Variants): Promise<PreparedPlan>
   precision: 'float32' | 'mixed'
+  matrixUnits: readonly MatrixUnits[]
   remembered?: { get(key: string): Variants | undefined; set(key: string, variants: Variants): void } | undefined
 }
 
@@ -93,13 +94,16 @@ export async function chooseVariants(tuning: Tuning): Promise<Variants> {
   const key = `${adapter.id} ${adapter.driver} ${precision} ${kernelsKey()}`
   const known = remembered?.get(key)
   if (known) return known
-  const size = adapter.isSoftware ? 128 : 1024
-  const product = await fastest(tuning, await productTrial(backend, size), [plainVariants, { ...plainVariants, gemm: 'gemm-tile' }])
+  const operand = precision === 'mixed' ? 'f16' : 'f32'
+  const tile: Variants = { ...plainVariants, gemm: 'gemm-tile', operand }
+  const matrix = tuning.matrixUnits.filter((units) => units.operand === operand).map((units): Variants => ({ ...tile, gemm: 'gemm-matrix', matrix: units }))
+  // Only operands in workgroup memory can be float16, so there the tile is the plain one.
+  const products = precision === 'mixed' ? [tile, ...matrix] : [plainVariants, tile, ...matrix]
+  const product = await fastest(tuning, await productTrial(backend, adapter.isSoftware ? 128 : 1024), products)
   const row = adapter.features.subgroups
     ? await fastest(tuning, await rowTrial(backend, adapter.isSoftware ? 128 : 8192, 1024), [plainVariants, { ...plainVariants, reduce: 'reduce-subgroups' }])
     : plainVariants
-  // Only tiles hold operands in workgroup memory, where float16 saves anything.
-  const chosen: Variants = precision === 'mixed' ? { gemm: 'gemm-tile', reduce: row.reduce, operand: 'f16' } : { gemm: product.gemm, reduce: row.reduce, operand: 'f32' }
+  const chosen: Variants = { ...product, reduce: row.reduce }
   remembered?.set(key, chosen)
   return chosen
 }

@@ -284,7 +284,7 @@ export async function createWebGpuBackend(options: WebGpuOptions = {}): Promise<
       keepAlive.delete(opened)
     },
   }
-  if (!options.variants) variants = await chooseVariants({ backend, prepareWith, precision, remembered: options.remembered })
+  if (!options.variants) variants = await chooseVariants({ backend, prepareWith, precision, matrixUnits: opened.matrixUnits, remembered: options.remembered })
   return backend
 }
 
