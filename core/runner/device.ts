@@ -23,7 +23,7 @@ export type OpenDevice = {
 }
 
 /** The choices of kernels that the core remembers, and the way to add one. */
-export type Kernels = { known: KernelChoices; onChosen(key: string, choice: KernelChoices[string]): void }
+export type Kernels = { known: KernelChoices; onChosen(key: string, choice: string): void }
 
 /** As a job has them. */
 export const kernelsOf = (job: { kernels: KernelChoices }, { send }: JobContext): Kernels => ({ known: job.kernels, onChosen: (key, choice) => send({ type: 'kernels', key, choice }) })
@@ -49,7 +49,10 @@ export async function openDevice({ device, adapter, precision, threads }: Device
 }
 
 const rememberedBy = (kernels: Kernels | undefined): WebGpuOptions['remembered'] =>
-  kernels && { get: (key) => kernels.known[key] as Variants | undefined, set: kernels.onChosen }
+  kernels && {
+    get: (key) => (kernels.known[key] === undefined ? undefined : (JSON.parse(kernels.known[key]) as Variants)),
+    set: (key, variants) => kernels.onChosen(key, JSON.stringify(variants)),
+  }
 
 const aboutCpu = ({ isa }: CpuBackend): OpenDevice['about'] => ({
   kind: 'cpu',

@@ -14,8 +14,8 @@ import type { LogLine, Phase, RunConfig, RunDevice, StepRecord } from './runs.ts
 /** Where a runner finds things; absolute paths. */
 export type JobPaths = { library: string; resources: string }
 
-/** Which kernels were measured to be fastest, by device and driver: with the same choice a run computes the same bits again. */
-export type KernelChoices = Record<string, Record<string, string>>
+/** Which kernels were measured to be fastest, by device and driver, as JSON of the backend's: with the same choice a run computes the same bits again. */
+export type KernelChoices = Record<string, string>
 
 export type Job =
   /** Sample data, tokenizer, token files, as far as they are missing. */
@@ -49,7 +49,7 @@ export type FromRunner =
   /** The device is open. */
   | { type: 'device'; device: RunDevice }
   /** Kernels were chosen by measuring; to be given to later jobs. */
-  | { type: 'kernels'; key: string; choice: KernelChoices[string] }
+  | { type: 'kernels'; key: string; choice: string }
   /** Devices found so far; a later message replaces an earlier one, so that those before a crash are known. */
   | { type: 'devices'; devices: DeviceInfo[] }
   | { type: 'measured'; measured: Measured }

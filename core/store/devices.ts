@@ -8,7 +8,7 @@ import { readSetting, writeSetting } from './settings.ts'
 const measuredKey = 'devices.measured'
 const kernelsKey = 'devices.kernels'
 const measuredByKeySchema = z.record(z.string(), measuredSchema)
-const kernelChoicesSchema = z.record(z.string(), z.record(z.string(), z.string()))
+const kernelChoicesSchema = z.record(z.string(), z.string())
 
 export function readMeasured(store: ReadableStore): Record<string, Measured> {
   return measuredByKeySchema.safeParse(readSetting(store, measuredKey)).data ?? {}
@@ -22,6 +22,6 @@ export function readKernelChoices(store: ReadableStore): KernelChoices {
   return kernelChoicesSchema.safeParse(readSetting(store, kernelsKey)).data ?? {}
 }
 
-export function rememberKernelChoice(store: WritableStore, key: string, choice: KernelChoices[string]): void {
+export function rememberKernelChoice(store: WritableStore, key: string, choice: string): void {
   writeSetting(store, kernelsKey, { ...readKernelChoices(store), [key]: choice })
 }

@@ -2,16 +2,14 @@
  * Devices as a user meets them: measuring one, probing a recipe before it is trained, and a run that its card ended. The last is
  * written into the library as a run that failed, because no test can take a card away; what the buttons do then is real.
  */
-import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { ErrorData } from '#core/shared/errors.ts'
 import type { RunDevice } from '#core/shared/runs.ts'
+import { violations } from './accessible.ts'
 import { openWorkbench, outputFolder, visit, type Workbench } from './signed-in.ts'
 
-const axePath = createRequire(import.meta.url).resolve('axe-core/axe.min.js')
 const sizes = [{ width: 1280, height: 800 }, { width: 900, height: 600 }]
 let workbench: Workbench
 beforeAll(async () => {
@@ -32,9 +30,7 @@ async function look(name: string, where: string): Promise<void> {
       await page.waitForTimeout(250)
       await page.screenshot({ path: join(outputFolder, `${name}-${theme}-${size.width}.png`) })
       expect(await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), name).toBeLessThanOrEqual(0)
-      await page.evaluate(readFileSync(axePath, 'utf8'))
-      const { violations } = (await page.evaluate(`axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'] })`)) as { violations: { id: string; nodes: { target: string[] }[] }[] }
-      expect(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(' ')).join(', ')}`), `${name} ${theme} ${size.width}`).toEqual([])
+      expect(await violations(page), `${name} ${theme} ${size.width}`).toEqual([])
     }
   }
   expect(complaints).toEqual([])

@@ -5,6 +5,8 @@ import { expect, test } from 'vitest'
 import type { Core } from '#core/main.ts'
 import type { ProbeEvent } from '#core/shared/devices.ts'
 import type { ErrorData } from '#core/shared/errors.ts'
+import { readKernelChoices } from '#core/store/devices.ts'
+import { openStore } from '#core/store/open.ts'
 import { createLibrary, series, until, untilRun, upTo } from './library.ts'
 import { recipe } from './recipe.ts'
 
@@ -51,6 +53,16 @@ test('a measurement is remembered by device and driver, also after a restart', a
   const { devices } = await again.client.devices.list()
   expect(devices.map(({ measured }) => measured?.flopsPerSecond ?? null)).toEqual([null, 1e12, null])
   await expect(again.client.devices.measure({ id: 'vulkan:Gone' })).rejects.toMatchObject({ code: 'devices.notFound', params: { id: 'vulkan:Gone' } })
+})
+
+test('kernels that were chosen for a card are given to later jobs', async () => {
+  const library = createLibrary()
+  const core = await library.start()
+  for (const id of ['vulkan:Card', 'vulkan:Soft']) await core.client.devices.measure({ id })
+  await core.close()
+  const store = openStore(join(library.path, 'library.sqlite'))
+  expect(readKernelChoices(store)).toEqual({ 'vulkan:Card after 0': '{"gemm":"tile"}', 'vulkan:Soft after 1': '{"gemm":"tile"}' })
+  store.close()
 })
 
 test('a probe tells what is needed, then how fast it went, and uses what was measured', async () => {

@@ -185,7 +185,7 @@ function listDevices(script: Script): void {
 
 async function measure(job: Extract<Job, { kind: 'measure' }>, script: Script): Promise<void> {
   await sleep(script.measureMs ?? 5)
-  send({ type: 'kernels', key: `${job.deviceId} ${Object.keys(job.kernels).length}`, choice: { gemm: 'tile' } })
+  send({ type: 'kernels', key: `${job.deviceId} after ${Object.keys(job.kernels).length}`, choice: '{"gemm":"tile"}' })
   const isCpu = job.deviceId === 'cpu'
   send({ type: 'measured', measured: { flopsPerSecond: isCpu ? 1e10 : 1e12, bytesPerSecond: isCpu ? null : 1e11 } })
   end({ type: 'end', outcome: 'done' })
