@@ -2,14 +2,15 @@
  * A served workbench with a trained tiny model, and a Chromium on it: what the UI tests stand on. Real core, real runner, real page.
  * Every request that would leave the machine, and every error or warning of the page, is kept for the test to look at.
  */
-import { existsSync, mkdirSync, realpathSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { mkdirSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { chromium, type Browser, type Page } from 'playwright-core'
 import { nodeHost } from '#core/node-host.ts'
 import { serve, type Served } from '#core/serve.ts'
 import type { Host } from '#core/shared/host.ts'
 import type { Run, RunEvent } from '#core/shared/runs.ts'
 import { makeTinyLibrary, tinyConfig } from '../runs/tiny-library.ts'
+import { softwareVulkan } from './software-vulkan.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 export const outputFolder = join(root, 'tests/.output')
@@ -37,12 +38,6 @@ function hostWithCard(card: boolean): Host {
       }
     },
   }
-}
-
-/** The software Vulkan driver that comes with Chromium; undefined where it is not found. */
-function softwareVulkan(): string | undefined {
-  const beside = process.env.CHROMIUM_PATH ? [dirname(realpathSync(process.env.CHROMIUM_PATH))] : []
-  return [...beside, '/usr/lib/chromium', '/usr/lib/chromium-browser', '/opt/google/chrome'].map((folder) => join(folder, 'vk_swiftshader_icd.json')).find((file) => existsSync(file))
 }
 
 async function trainTiny(served: Served): Promise<Run> {

@@ -12,6 +12,7 @@ import { pathToFileURL } from 'node:url'
 import { afterAll, describe, expect, test } from 'vitest'
 import type { FromRunner, ToRunner } from '#core/shared/jobs.ts'
 import type { FromCore, ToCore } from '#electron/link.ts'
+import { softwareVulkan } from '../e2e/software-vulkan.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 const built = join(root, 'out/main')
@@ -53,5 +54,13 @@ describe.skipIf(!isBuilt)(`the bundle${isBuilt ? '' : ' (skipped: out/ is not bu
     runner.send({ type: 'start', job: { kind: 'measure', paths, deviceId: 'cpu', kernels: {} } } satisfies ToRunner)
     expect(await measured).toMatchObject({ type: 'measured', measured: { flopsPerSecond: expect.any(Number) } })
     expect(await ended).toEqual([0, null])
+  })
+
+  const vulkan = softwareVulkan()
+  test.skipIf(vulkan === undefined)(`the runner finds Dawn and a card through it${vulkan ? '' : ' (skipped: no software Vulkan beside Chromium)'}`, async () => {
+    const runner = fork(join(built, 'runner.js'), [], { serialization: 'advanced', env: { ...process.env, VK_ICD_FILENAMES: vulkan } })
+    const listed = messageOf<FromRunner>(runner, (message) => message.type === 'failed' || (message.type === 'devices' && message.devices.length > 1))
+    runner.send({ type: 'start', job: { kind: 'devices', paths } } satisfies ToRunner)
+    expect(await listed).toMatchObject({ type: 'devices', devices: [{ kind: 'cpu' }, { kind: 'webgpu', isSoftware: true }] })
   })
 })
