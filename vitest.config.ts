@@ -5,9 +5,11 @@
  */
 import { defineConfig } from 'vitest/config'
 import { findChromium } from './resources/scripts/browser.mjs'
+import { findSoftwareGpus } from './resources/scripts/vulkan.mjs'
 
 const endToEnd = ['tests/e2e/**/*.test.ts', 'tests/electron/**/*.e2e.test.ts']
 const chromium = findChromium()
+const gpus = Object.values(findSoftwareGpus())
 
 export default defineConfig({
   test: {
@@ -15,7 +17,7 @@ export default defineConfig({
     restoreMocks: true,
     // The kernels use every core themselves: more than two files at once only makes them wait for each other.
     maxWorkers: 2,
-    env: chromium === undefined ? {} : { CHROMIUM_PATH: chromium },
+    env: { ...(chromium && { CHROMIUM_PATH: chromium }), ...(gpus.length > 0 && { VK_ICD_FILENAMES: gpus.join(':') }) },
     projects: [
       {
         extends: true,

@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path'
 import { findChromium, installChromium } from './browser.mjs'
 import { nodePackage, productNode, root, runQuietly, say, SetupError } from './process.mjs'
 import { stampOf, underLock } from './stamp.mjs'
+import { findSoftwareGpus, installSoftwareGpus } from './vulkan.mjs'
 
 const compilerHints = {
   linux: 'The addon is C++ and needs a compiler, make and Python 3: "sudo apt-get install build-essential python3" (or your distribution\'s equal).',
@@ -131,10 +132,10 @@ function isCurrent(name) {
 }
 
 /**
- * Does the steps asked for that are not current, in order, under one lock. `chromium` resolves even when none can be had
- * and is not installed: the tests that need it say so. Throws SetupError with what to do.
+ * Does the steps asked for that are not current, in order, under one lock. `chromium` and `gpus` resolve even when none can be
+ * had: the tests that need them say so. Throws SetupError with what to do.
  */
-export async function ensure({ modules = false, native = false, sample = false, renderer = false, chromium = false }) {
+export async function ensure({ modules = false, native = false, sample = false, renderer = false, chromium = false, gpus = false }) {
   const wanted = Object.entries({ modules, native, sample, renderer }).filter(([, want]) => want).map(([name]) => name)
   if (!wanted.every(isCurrent)) {
     await underLock(async () => {
@@ -146,6 +147,12 @@ export async function ensure({ modules = false, native = false, sample = false, 
     await underLock(async () => {
       if (findChromium()) return
       try { await installChromium() } catch (error) { say(`  ${error.message}\n  ${error.hint}`) }
+    })
+  }
+  if (gpus && !(findSoftwareGpus().swiftshader && findSoftwareGpus().lavapipe)) {
+    say('Setting up software GPUs for the tests …')
+    await underLock(async () => {
+      try { await installSoftwareGpus() } catch (error) { say(`  not all of them: ${error.message}`) }
     })
   }
 }

@@ -29,7 +29,9 @@ await runScript(async (args) => {
   const filters = args.filter((arg) => !arg.startsWith('-'))
   const isFiltered = filters.length > 0
   const drivesPages = !isFiltered || filters.some((filter) => /e2e|electron/.test(filter))
-  await ensure({ modules: true, native: true, sample: true, renderer: drivesPages, chromium: drivesPages })
+  const usesGpus = !isFiltered || filters.some((filter) => /gpu|ops|model/.test(filter))
+  // Chromium brings one of the software GPUs.
+  await ensure({ modules: true, native: true, sample: true, renderer: drivesPages, chromium: drivesPages || usesGpus, gpus: usesGpus })
   const checks = isFiltered ? { passed: 0, failed: 0 } : await runChecks({ withImports: false })
   const tests = await runTests(args)
   for (const test of tests.skipped) say(`SKIPPED ${test.file}: ${test.fullName}`)

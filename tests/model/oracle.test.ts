@@ -1,5 +1,5 @@
 /**
- * Full parity with PyTorch on the three oracle models, on the referee and the CPU backend: logits, routing, losses, every gradient,
+ * Full parity with PyTorch on the three oracle models, on the referee, the CPU and software GPUs: logits, routing, losses, every gradient,
  * three AdamW steps, greedy tokens. Tolerances are those of a float32 implementation: logits and losses 1e-5 relative, gradients
  * 1e-4 relative per tensor, weights after three steps 1e-5 absolute, greedy tokens equal.
  */
@@ -21,6 +21,7 @@ import { createRandom } from '#core/shared/random.ts'
 import { microBatchesOf, nextTokenRows } from '#core/train/batch.ts'
 import { createTrainer, type MicroBatch } from '#core/train/trainer.ts'
 import { loadModel, loadWeightsInto, readModelFolder, readTokenBatch } from '#core/train/weights.ts'
+import { nameMissingGpus, testGpus } from '../gpu/adapters.ts'
 import { relativeError } from '../ops/run-case.ts'
 
 type Report = {
@@ -35,9 +36,12 @@ type Report = {
 
 const folderOf = (name: string): string => join(import.meta.dirname, '../fixtures/oracle', name)
 const cases = ['tiny', 'fine_grained', 'dense'].flatMap((name) => [
-  { name, device: 'reference', open: (): Backend => createReferenceBackend() },
-  { name, device: 'cpu', open: (): Backend => createCpuBackend({ threads: 2 }) },
+  { name, device: 'reference', open: async (): Promise<Backend> => createReferenceBackend() },
+  { name, device: 'cpu', open: async (): Promise<Backend> => createCpuBackend({ threads: 2 }) },
+  ...testGpus.map((gpu) => ({ name, device: gpu.name, open: (): Promise<Backend> => gpu.open() })),
 ])
+
+nameMissingGpus('parity with PyTorch')
 
 /** Worst of `measure` over every Hugging Face part of `weights` against `file`. */
 async function worstPart(backend: Backend, config: ModelConfig, weights: Weights, file: string, measure: (found: Float64Array, expected: Float32Array) => number): Promise<number> {
@@ -85,7 +89,7 @@ describe.each(cases)('$name on $device', ({ name, open }) => {
   const batchOf = (perMicro: number): MicroBatch[] => microBatchesOf(nextTokenRows(ids, sequence, mask), perMicro * sequence)
 
   test('logits and routing', async () => {
-    const backend = open()
+    const backend = await open()
     const { config: c, weights } = await loadModel(backend, join(folder, 'model'))
     const T = ids.length
     const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => i)
@@ -111,7 +115,7 @@ describe.each(cases)('$name on $device', ({ name, open }) => {
   })
 
   test('losses, gradients and three AdamW steps', async () => {
-    const backend = open()
+    const backend = await open()
     const { config } = readModelFolder(join(folder, 'model'))
     const k = report.case
     const optimizer = { betas: k.betas, eps: k.eps, weightDecay: k.weight_decay, clip: k.clip }
@@ -135,7 +139,7 @@ describe.each(cases)('$name on $device', ({ name, open }) => {
   })
 
   test('two micro-batches give the gradients of the whole', async () => {
-    const backend = open()
+    const backend = await open()
     const { config } = readModelFolder(join(folder, 'model'))
     const optimizer = { betas: [0.9, 0.95] as [number, number], eps: 1e-8, weightDecay: 0, clip: 0 }
     const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: 1, microBatchesPerStep: 2, loadBalanceWeight: 0, routerZWeight: report.case.beta, optimizer })
@@ -147,7 +151,7 @@ describe.each(cases)('$name on $device', ({ name, open }) => {
   })
 
   test('greedy generation with a cache, and log-probabilities', async () => {
-    const backend = open()
+    const backend = await open()
     const { config, weights } = await loadModel(backend, join(folder, 'model'))
     const { prompt, tokens } = report.greedy
     const generator = await createGenerator(backend, config, weights, prompt.length + tokens.length)

@@ -27,12 +27,14 @@ export type Field = { readonly name: string; readonly type: 'u32' | 'i32' | 'f32
 
 export type Kernel = {
   readonly name: string
-  readonly pipeline: GPUComputePipeline
-  readonly layout: GPUBindGroupLayout
+  /** Compiles it, once. Errors in WGSL are bugs and name the kernel and the line. */
+  compile(): Promise<Compiled>
   /** Storage bindings by number, from 1 on; binding 0 holds the parameters. */
   readonly bindings: readonly { readonly number: number; readonly name: string }[]
   readonly params: readonly Field[]
 }
+
+export type Compiled = { readonly pipeline: GPUComputePipeline; readonly layout: GPUBindGroupLayout }
 
 /** What a kernel's text says of itself. */
 export function parseKernel(name: string, code: string): Pick<Kernel, 'bindings' | 'params'> {
@@ -66,11 +68,10 @@ export function composeKernel(name: string, variants: Variants, scalar = false):
   return [...enables, all.replaceAll(/^enable .+;$/gm, '')].join('\n')
 }
 
-/** Compiles kernels of one device, each source once. Errors in WGSL are bugs and name the kernel. */
-export function createKernels(device: GPUDevice): { get(name: string, variants: Variants, scalar?: boolean): Promise<Kernel> } {
-  const known = new Map<string, Promise<Kernel>>()
-  const compile = async (name: string, code: string): Promise<Kernel> => {
-    const { bindings, params } = parseKernel(name, code)
+/** The kernels of one device, each source read and compiled once. */
+export function createKernels(device: GPUDevice): { get(name: string, variants: Variants, scalar?: boolean): Kernel } {
+  const known = new Map<string, Kernel>()
+  const compile = async (name: string, code: string, bindings: Kernel['bindings']): Promise<Compiled> => {
     const entry = (binding: number, type: GPUBufferBindingType): GPUBindGroupLayoutEntry => ({ binding, visibility: 4, buffer: { type } })
     const layout = device.createBindGroupLayout({ entries: [entry(0, 'uniform'), ...bindings.map(({ number }) => entry(number, 'storage'))] })
     const shader = device.createShaderModule({ label: name, code })
@@ -80,7 +81,7 @@ export function createKernels(device: GPUDevice): { get(name: string, variants: 
         layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
         compute: { module: shader, entryPoint: 'main' },
       })
-      return { name, pipeline, layout, bindings, params }
+      return { pipeline, layout }
     } catch (cause) {
       const messages = (await shader.getCompilationInfo()).messages.map(({ lineNum, message }) => `${lineNum}: ${message} | ${code.split('\n')[lineNum - 1] ?? ''}`)
       throw new Error(`${name}.wgsl does not compile: ${messages.join('; ') || String(cause)}`, { cause })
@@ -90,7 +91,11 @@ export function createKernels(device: GPUDevice): { get(name: string, variants: 
     get(name, variants, scalar = false) {
       const code = composeKernel(name, variants, scalar)
       let kernel = known.get(code)
-      if (!kernel) known.set(code, (kernel = compile(name, code)))
+      if (!kernel) {
+        const said = parseKernel(name, code)
+        let compiled: Promise<Compiled> | undefined
+        known.set(code, (kernel = { name, ...said, compile: () => (compiled ??= compile(name, code, said.bindings)) }))
+      }
       return kernel
     },
   }

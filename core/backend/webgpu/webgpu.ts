@@ -8,7 +8,7 @@ import { persistent, type Backend, type Plan, type PreparedPlan, type Tensor } f
 import { planLifetimes, tensorBytes, type Lifetime } from '../planner.ts'
 import { openAdapter, openDevice, type GpuAdapter } from './adapters.ts'
 import type { Dispatch, Slice } from './call.ts'
-import { createKernels, type Field, type Kernel, type Variants } from './kernels.ts'
+import { createKernels, type Compiled, type Field, type Kernel, type Variants } from './kernels.ts'
 import { lowerPlan, type Constants } from './lower.ts'
 import { createDeviceMemory, placeIn, type Place, type Slabs } from './memory.ts'
 import { createTimer } from './timer.ts'
@@ -58,7 +58,7 @@ const paramsBytes = 256
 const keepAlive = new Set<object>()
 
 /** A plan's dispatches with what they are bound to. */
-type Bound = { dispatches: readonly Dispatch[]; kernels: readonly Kernel[]; offsets: ReadonlyMap<Tensor, number>; scratchBytes: number; uniform: GPUBuffer; groups: GPUBindGroup[] | null; arena: Slabs | null }
+type Bound = { dispatches: readonly Dispatch[]; kernels: readonly Kernel[]; compiled: readonly Compiled[]; offsets: ReadonlyMap<Tensor, number>; scratchBytes: number; uniform: GPUBuffer; groups: GPUBindGroup[] | null; arena: Slabs | null }
 
 function packParams(fields: readonly Field[], params: Readonly<Record<string, number>>, kernel: string, bytes: DataView, at: number): void {
   fields.forEach(({ name, type }, i) => {
@@ -156,12 +156,12 @@ export async function createWebGpuBackend(options: WebGpuOptions = {}): Promise<
         const place: Place = slice.tensor.place === 'scratch' ? placeIn(arena!, bound.offsets.get(slice.tensor)!) : memory.placeOf(slice.tensor)
         entries.push({ binding: number, resource: { buffer: place.buffer, offset: place.byteOffset + slice.byteOffset, size: slice.byteLength } })
       }
-      return device.createBindGroup({ label: dispatch.kernel, layout: kernel.layout, entries })
+      return device.createBindGroup({ label: dispatch.kernel, layout: bound.compiled[index]!.layout, entries })
     })
 
   /** Compiles, plans and uploads; what it gives can be replayed. */
   const bind = async (name: string, dispatches: readonly Dispatch[], using: Variants): Promise<Bound> => {
-    const used = await Promise.all(dispatches.map(({ kernel, scalar }) => kernels.get(kernel, using, scalar)))
+    const used = dispatches.map(({ kernel, scalar }) => kernels.get(kernel, using, scalar))
     dispatches.forEach((dispatch, i) => requireFits(dispatch, used[i]!, maxBindingBytes))
     placeConstants()
     const { offsets, totalBytes } = planLifetimes(lifetimesOf(dispatches, used, name), memory.slabBytes)
@@ -172,7 +172,10 @@ export async function createWebGpuBackend(options: WebGpuOptions = {}): Promise<
       arena = memory.slabs(Math.max(256, totalBytes))
     }
     await memory.settle()
-    return { dispatches, kernels: used, offsets, scratchBytes: totalBytes, uniform: memory.uniform(params), groups: null, arena: null }
+    // Compiling takes long, so it begins only when there is room for what it is for.
+    const compiled = await Promise.all(used.map((kernel) => kernel.compile()))
+    requireAlive()
+    return { dispatches, kernels: used, compiled, offsets, scratchBytes: totalBytes, uniform: memory.uniform(params), groups: null, arena: null }
   }
 
   const submit = (encoder: GPUCommandEncoder): void => {
@@ -184,7 +187,7 @@ export async function createWebGpuBackend(options: WebGpuOptions = {}): Promise<
     requireAlive()
     // A plan prepared later may have moved the arena.
     if (bound.groups === null || bound.arena !== arena) Object.assign(bound, { groups: bindGroups(bound), arena })
-    const { dispatches, kernels: used, groups } = bound
+    const { dispatches, compiled, groups } = bound
     for (let from = 0; from < dispatches.length; from += dispatchesPerSubmit) {
       const encoder = device.createCommandEncoder()
       let pass = timer ? null : encoder.beginComputePass()
@@ -192,7 +195,7 @@ export async function createWebGpuBackend(options: WebGpuOptions = {}): Promise<
       for (let i = from; i < end; i++) {
         const { op, kernel, groups: size } = dispatches[i]!
         if (timer) pass = encoder.beginComputePass({ timestampWrites: timer.mark(`${op}/${kernel}`) })
-        pass!.setPipeline(used[i]!.pipeline)
+        pass!.setPipeline(compiled[i]!.pipeline)
         pass!.setBindGroup(0, groups![i]!)
         pass!.dispatchWorkgroups(...size)
         if (timer) pass!.end()
