@@ -12,7 +12,6 @@ import { pathToFileURL } from 'node:url'
 import { afterAll, describe, expect, test } from 'vitest'
 import type { FromRunner, ToRunner } from '#core/shared/jobs.ts'
 import type { FromCore, ToCore } from '#electron/link.ts'
-import { softwareVulkan } from '../e2e/software-vulkan.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 const built = join(root, 'out/main')
@@ -56,11 +55,11 @@ describe.skipIf(!isBuilt)(`the bundle${isBuilt ? '' : ' (skipped: out/ is not bu
     expect(await ended).toEqual([0, null])
   })
 
-  const vulkan = softwareVulkan()
-  test.skipIf(vulkan === undefined)(`the runner finds Dawn and a card through it${vulkan ? '' : ' (skipped: no software Vulkan beside Chromium)'}`, async () => {
-    const runner = fork(join(built, 'runner.js'), [], { serialization: 'advanced', env: { ...process.env, VK_ICD_FILENAMES: vulkan } })
+  const hasVulkan = process.env.VK_ICD_FILENAMES !== undefined
+  test.skipIf(!hasVulkan)(`the runner finds Dawn and a card through it${hasVulkan ? '' : ' (skipped: no software Vulkan here)'}`, async () => {
+    const runner = fork(join(built, 'runner.js'), [], { serialization: 'advanced' })
     const listed = messageOf<FromRunner>(runner, (message) => message.type === 'failed' || (message.type === 'devices' && message.devices.length > 1))
     runner.send({ type: 'start', job: { kind: 'devices', paths } } satisfies ToRunner)
-    expect(await listed).toMatchObject({ type: 'devices', devices: [{ kind: 'cpu' }, { kind: 'webgpu', isSoftware: true }] })
+    expect(await listed).toMatchObject({ type: 'devices', devices: expect.arrayContaining([expect.objectContaining({ kind: 'webgpu', isSoftware: true })]) })
   })
 })
