@@ -3,6 +3,7 @@
  * Dawn is loaded only when something asks: a machine without it, or without a driver, simply has no GPU.
  * It owns no memory and runs nothing. Software adapters are listed and named as such; nothing chooses one by itself.
  */
+import type * as webgpu from 'webgpu'
 import { AppError } from '#core/shared/errors.ts'
 import type { MatrixUnits } from './kernels.ts'
 
@@ -37,7 +38,7 @@ export type GpuAdapter = {
 
 type MatrixConfig = { componentType: string; resultComponentType: string; M: number; N: number; K: number }
 type DawnInfo = GPUAdapterInfo & { readonly isFallbackAdapter: boolean; readonly subgroupMatrixConfigs?: Iterable<MatrixConfig> }
-type Dawn = typeof import('webgpu')
+type Dawn = typeof webgpu
 
 export const subgroupMatrixFeature = 'chromium-experimental-subgroup-matrix'
 /** Matrix units are an experiment of Dawn's and hidden without this. */
