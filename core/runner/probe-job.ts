@@ -21,6 +21,8 @@ const mostSamples = 20
 /** Steps of one sample, where they are short. */
 const mostTogether = 32
 const sampleMs = 300
+/** Training gets this much even where opening and compiling took the whole budget. */
+const leastTrainingMs = 3000
 /** A prime, so that rows of a weight do not repeat. */
 const noiseLength = 65_537
 
@@ -114,7 +116,7 @@ export async function runProbeJob(job: ProbeJob, context: JobContext): Promise<'
   const memory = { ...memoryOf(bindingLimitBytes), plannedBytes: trainer.plannedBytes, parts: { ...planned.parts, activations: planned.parts.activations + more } }
   await fillWeights(backend, listWeights(trainer.weights), config.model.initializer_range)
   phase('steps', elapsed(), 1)
-  const stepMs = await timeSteps(trainer, config, startedAt + probeBudgetMs, () => phase('steps', elapsed(), 1), () => context.stopRequest() !== 'none')
+  const stepMs = await timeSteps(trainer, config, Math.max(startedAt + probeBudgetMs, performance.now() + leastTrainingMs), () => phase('steps', elapsed(), 1), () => context.stopRequest() !== 'none')
   await backend.close()
 
   const tokensPerStep = config.sequencesPerStep * config.sequenceLength

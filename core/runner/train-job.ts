@@ -56,6 +56,8 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
   const order = createTrainingOrder(instances, config.seed)
   const { backend, about } = await openDevice(config, kernelsOf(job, context))
   context.send({ type: 'device', device: { ...about, flopsPerSecond: job.peakFlopsPerSecond } })
+  // A card compiles its kernels now.
+  context.send({ type: 'phase', phase: { phase: 'prepare', done: 0, total: null, unit: '', etaSeconds: null } })
   const perMicro = sequencesPerMicroBatch(config)
   const trainer = await createTrainer(backend, trainerOptionsOf(config))
   context.log('info', `${backend.description}; ${(trainer.plannedBytes / 2 ** 20).toFixed(0)} MiB planned; ${instances.count} instances of ${config.sequenceLength} tokens per epoch`)

@@ -15,7 +15,7 @@ export const en = {
     denied: { title: 'This page’s access has ended.', text: 'The core was started anew: open the address that it printed.' },
     retry: 'Try now',
   },
-  top: { activity: '{name} is training, {percent}', machine: 'Running on: show the device and the machine', cores: '{n} cores' },
+  top: { activity: 'Training:', machine: 'Running on: show the device and the machine', cores: '{n} cores' },
   machine: {
     title: 'This machine',
     cpu: 'Processor',
@@ -128,6 +128,7 @@ export const en = {
     train: 'Training',
     probe: 'Measuring the machine',
     load: 'Loading',
+    prepare: 'Preparing the device',
     checkpoint: 'Writing a checkpoint',
     evaluate: 'Evaluating',
     evaluation: 'Evaluating',

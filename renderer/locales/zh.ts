@@ -16,7 +16,7 @@ export const zh: typeof en = {
     denied: { title: '此页面的访问权限已失效。', text: '核心已重新启动：请打开它新打印的地址。' },
     retry: '立即重试',
   },
-  top: { activity: '{name} 正在训练，{percent}', machine: '运行环境：查看设备与本机信息', cores: '{n} 核' },
+  top: { activity: '正在训练：', machine: '运行环境：查看设备与本机信息', cores: '{n} 核' },
   machine: {
     title: '本机',
     cpu: '处理器',
@@ -129,6 +129,7 @@ export const zh: typeof en = {
     train: '训练中',
     probe: '正在测量本机',
     load: '正在载入',
+    prepare: '正在准备设备',
     checkpoint: '正在写入检查点',
     evaluate: '正在评估',
     evaluation: '正在评估',

@@ -7,6 +7,7 @@ import Database from 'better-sqlite3'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { ErrorData } from '#core/shared/errors.ts'
 import type { RunDevice } from '#core/shared/runs.ts'
+import { tinyConfig } from '../runs/tiny-library.ts'
 import { violations } from './accessible.ts'
 import { openWorkbench, outputFolder, visit, type Workbench } from './signed-in.ts'
 
@@ -64,6 +65,26 @@ test('a recipe that does not fit says what to change', async () => {
   await page.getByRole('button', { name: 'Probe again' }).click()
   await page.getByText('There is not enough memory for this model').waitFor({ timeout: 60_000 })
   await look('new-run-too-large', '#probe-title')
+})
+
+test.skipIf(process.env.VK_ICD_FILENAMES === undefined)('a run on a card says so while it trains: on its page, in the list and above every page', async () => {
+  const { page, served, complaints } = workbench
+  const { id } = await served.core.client.runs.create({ config: tinyConfig({ name: 'On a card', device: 'webgpu', steps: 100_000, checkpointEverySteps: 0, evaluateEverySteps: 0 }) })
+  await page.setViewportSize(sizes[0]!)
+  await visit(workbench, `/runs/${id}/overview`)
+  await page.getByText(/^Step [1-9]/).first().waitFor({ timeout: 120_000 })
+  expect((await served.core.client.runs.get({ id })).runningOn).toMatchObject({ kind: 'webgpu', isSoftware: true, flopsPerSecond: expect.any(Number) })
+  await page.getByRole('button', { name: /^Runs on / }).waitFor()
+  await look('run-on-card', 'h1')
+  await page.getByRole('button', { name: /show the device and the machine/ }).click()
+  await page.getByText(/^WebGPU · Vulkan$/).waitFor()
+  await page.screenshot({ path: join(outputFolder, 'top-bar-on-card.png') })
+  await page.keyboard.press('Escape')
+  await visit(workbench, '/devices')
+  await page.getByText('Measuring and probing wait until the training is over', { exact: false }).waitFor()
+  await served.core.client.runs.stop({ id, save: false })
+  await expect.poll(async () => (await served.core.client.runs.get({ id })).status, { timeout: 60_000 }).toBe('stopped')
+  expect(complaints).toEqual([])
 })
 
 test('a run that lost its card says what is safe, and goes on on the CPU', async () => {
