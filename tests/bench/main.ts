@@ -1,6 +1,7 @@
 /**
  * `npm run bench`: every op at the sizes of a small training step, then the training step itself, as shares of the multiply-add peak
- * that is measured in the same run. Medians of several rounds with their spread; --json for machines.
+ * that is measured in the same run. Medians of several rounds with their spread; --json for machines. `npm run bench -- gpu`: the same
+ * on a GPU (gpu.ts).
  * An op's sizes come from one table of letters, so its row, its case in tests/ops/cases.ts and its name stay one thing.
  */
 import { cpus } from 'node:os'
@@ -9,32 +10,14 @@ import { createCpuBackend } from '#core/backend/cpu.ts'
 import { record } from '#core/backend/record.ts'
 import { benchTrain } from '#core/cli/bench-train.ts'
 import { argumentData, caseArguments, opCases, type OpCase } from '../ops/cases.ts'
+import { benchGpu } from './gpu.ts'
+import { benchCase, cpuLetters, median } from './op-case.ts'
 
 type Row = { name: string; value: number; unit: string; peer: string; ratio: number | null; spread: [number, number] }
 
 const rounds = 7
-/** The letters of one step: 2,048 tokens of width 256, 16 experts of width 256, 4 per token. */
-const letters = { T: 2048, D: 256, N: 256, J: 256, C: 64, E: 16, K: 4, S: 8192, R: 8192, X: 8192, Y: 8192, F: 256, V: 8192, P: 1024, W: 256, M: 64, L: 8 }
-
-/** The case of an op at bench size: the first of tests/ops/cases.ts that passes no optional tensor, with other sizes. */
-function benchCase(first: OpCase): OpCase {
-  const attrs = { ...first.attrs, ...('H' in first.attrs && { H: 4 }), ...('G' in first.attrs && { G: 4 }), ...('sequence' in first.attrs && { sequence: 512 }) }
-  const isGrouped = first.op.startsWith('groupedLinear')
-  const isFlat = ['sumOfSquares', 'adamwStep'].includes(first.op)
-  const isCached = 'positions' in first.given && 'P' in first.sizes
-  // A cache is met by one token of a long text, everything else by a training step.
-  const sizes = { ...letters, ...attrs, ...(isFlat && { X: 4_000_000 }), ...(isCached && { T: 1 }) }
-  const even = (): number[] => Array.from({ length: letters.E + 1 }, (_, e) => (e * letters.S) / letters.E)
-  const given = { ...first.given, ...(isGrouped && { offsets: even }), ...(isCached && { positions: () => [letters.P - 1] }), ...(first.op === 'routerLossForward' && { counts: () => new Array<number>(letters.E).fill(512) }) }
-  // Its case works the true log-sum-exp out in JavaScript, which takes minutes at this size; the speed does not depend on it.
-  if (first.op === 'headCrossEntropyBackward') Object.assign(given, { lse: () => new Array<number>(letters.T).fill(150) })
-  return { ...first, label: 'bench', sizes, attrs, given, optional: [] }
-}
-
 /** Ops of fewer operations are bound by memory or latency: their time says more than a rate. */
 const rateFromFlops = 1e8
-
-const median = (values: number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!
 
 async function timeOp(backend: ReturnType<typeof createCpuBackend>, opCase: OpCase): Promise<number[]> {
   const args = caseArguments(opCase).map((argument) => ({ ...argument, tensor: persistent(argument.name, argument.shape, argument.dtype) }))
@@ -57,6 +40,7 @@ async function timeOp(backend: ReturnType<typeof createCpuBackend>, opCase: OpCa
 async function main(argv: string[]): Promise<void> {
   const json = argv.includes('--json')
   const only = argv.find((word) => !word.startsWith('--'))
+  if (only === 'gpu') return benchGpu(argv)
   const backend = createCpuBackend({})
   const rows: Row[] = []
   const show = (row: Row): void => {
@@ -67,7 +51,7 @@ async function main(argv: string[]): Promise<void> {
   if (!json) console.log(`${cpus()[0]?.model.trim()} × ${cpus().length}; ${backend.description}; Node ${process.version}; medians of ${rounds} rounds (fastest – slowest)\n`)
   for (const op of new Set(opCases.map((opCase) => opCase.op))) {
     if (only && !op.includes(only) && only !== 'ops') continue
-    const opCase = benchCase(opCases.find((candidate) => candidate.op === op)!)
+    const opCase = benchCase(opCases.find((candidate) => candidate.op === op)!, cpuLetters)
     // The peak is measured beside each op: the machine's speed drifts.
     const peak = (await backend.measurePeak()) / 1e9
     const times = await timeOp(backend, opCase)

@@ -14,14 +14,24 @@ const idOf = (part: string): string | undefined => known.find((adapter) => adapt
 export const plain: Variants = { gemm: 'gemm-direct', reduce: 'reduce-tree', operand: 'f32' }
 export const tiled: Variants = { gemm: 'gemm-tile', reduce: 'reduce-subgroups', operand: 'f32' }
 
-export type TestGpu = { readonly name: 'SwiftShader' | 'lavapipe'; open(options?: WebGpuOptions): Promise<WebGpuBackend> }
-
-const gpu = (name: TestGpu['name'], part: string, fastest: Variants): (TestGpu & { id: string | undefined }) => {
-  const id = idOf(part)
-  return { name, id, open: (options = {}) => createWebGpuBackend({ adapter: id ?? null, variants: fastest, ...options }) }
+export type TestGpu = {
+  readonly name: 'SwiftShader' | 'lavapipe'
+  open(options?: WebGpuOptions): Promise<WebGpuBackend>
+  /** The file's own device with the plain kernels, each compiled once: closing it does nothing. */
+  share(): Promise<WebGpuBackend>
 }
 
-const all = [gpu('SwiftShader', 'SwiftShader', plain), gpu('lavapipe', 'llvmpipe', plain)]
+/** Software drivers take their time to compile a kernel when they first meet it, the more so beside other tests. */
+export const patienceMs = 180_000
+
+const gpu = (name: TestGpu['name'], part: string): TestGpu & { id: string | undefined } => {
+  const id = idOf(part)
+  const open: TestGpu['open'] = (options = {}) => createWebGpuBackend({ adapter: id ?? null, variants: plain, ...options })
+  let shared: Promise<WebGpuBackend> | undefined
+  return { name, id, open, share: () => (shared ??= open().then((backend) => Object.assign(backend, { close: async () => undefined }))) }
+}
+
+const all = [gpu('SwiftShader', 'SwiftShader'), gpu('lavapipe', 'llvmpipe')]
 
 /** Those of this machine. */
 export const testGpus: readonly TestGpu[] = all.filter(({ id }) => id !== undefined)

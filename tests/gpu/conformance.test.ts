@@ -10,11 +10,9 @@ import { record } from '#core/backend/record.ts'
 import { persistent } from '#core/backend/backend.ts'
 import { opCases, type OpCase } from '../ops/cases.ts'
 import { relativeError, runCase } from '../ops/run-case.ts'
-import { nameMissingGpus, plain, testGpu, tiled } from './adapters.ts'
+import { nameMissingGpus, patienceMs, plain, testGpu, tiled } from './adapters.ts'
 
 const reference = createReferenceBackend()
-/** A software driver may take its time to compile a kernel when it first meets it. */
-const compileMs = 120_000
 
 /** Runs the cases on one backend; `tolerance` of a case may be widened. */
 function conforms(title: string, name: 'SwiftShader' | 'lavapipe', options: WebGpuOptions, cases: readonly OpCase[], tolerance = (opCase: OpCase) => opCase.tolerance): void {
@@ -30,7 +28,7 @@ function conforms(title: string, name: 'SwiftShader' | 'lavapipe', options: WebG
         const error = relativeError(found[output]!, values)
         expect(error, `${opCase.op} ${opCase.label}: ${output} differs by ${error} of its largest value`).toBeLessThanOrEqual(tolerance(opCase))
       }
-    }, compileMs)
+    }, patienceMs)
   })
 }
 

@@ -17,7 +17,7 @@ import { resumeCheckpoint, writeCheckpoint } from '#core/train/checkpoint.ts'
 import { runTraining, type LoopState } from '#core/train/loop.ts'
 import { createTrainer, type MicroBatch, type Trainer } from '#core/train/trainer.ts'
 import { tinyConfig } from '../runs/tiny-library.ts'
-import { nameMissingGpus, plain, testGpus } from './adapters.ts'
+import { nameMissingGpus, patienceMs, plain, testGpus } from './adapters.ts'
 
 const steps = 36
 const config = tinyConfig({ steps, sequencesPerMicroBatch: null, checkpointEverySteps: 12, evaluateEverySteps: 0, optimizer: { peakLearningRate: 1e-2, warmupSteps: 5, schedule: 'constant' } })
@@ -63,8 +63,6 @@ async function train(backend: Backend, trainer: Trainer, start: LoopState, name:
   })
 }
 
-/** Software adapters compile and compute slowly, the more so beside other tests. */
-const patienceMs = 180_000
 const zero: LoopState = { step: 0, tokens: 0, seconds: 0, loaderPosition: 0 }
 const lossesOf = (records: StepRecord[]): number[] => records.filter(({ step }) => step > 0).map(({ scalars }) => scalars.loss!)
 /** Largest relative difference of two curves. */

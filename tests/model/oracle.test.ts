@@ -5,7 +5,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { persistent, type Backend } from '#core/backend/backend.ts'
 import { createCpuBackend } from '#core/backend/cpu.ts'
 import { record } from '#core/backend/record.ts'
@@ -21,7 +21,7 @@ import { createRandom } from '#core/shared/random.ts'
 import { microBatchesOf, nextTokenRows } from '#core/train/batch.ts'
 import { createTrainer, type MicroBatch } from '#core/train/trainer.ts'
 import { loadModel, loadWeightsInto, readModelFolder, readTokenBatch } from '#core/train/weights.ts'
-import { nameMissingGpus, testGpus } from '../gpu/adapters.ts'
+import { nameMissingGpus, patienceMs, testGpus } from '../gpu/adapters.ts'
 import { relativeError } from '../ops/run-case.ts'
 
 type Report = {
@@ -38,9 +38,10 @@ const folderOf = (name: string): string => join(import.meta.dirname, '../fixture
 const cases = ['tiny', 'fine_grained', 'dense'].flatMap((name) => [
   { name, device: 'reference', open: async (): Promise<Backend> => createReferenceBackend() },
   { name, device: 'cpu', open: async (): Promise<Backend> => createCpuBackend({ threads: 2 }) },
-  ...testGpus.map((gpu) => ({ name, device: gpu.name, open: (): Promise<Backend> => gpu.open() })),
+  ...testGpus.map((gpu) => ({ name, device: gpu.name, open: (): Promise<Backend> => gpu.share() })),
 ])
 
+vi.setConfig({ testTimeout: patienceMs })
 nameMissingGpus('parity with PyTorch')
 
 /** Worst of `measure` over every Hugging Face part of `weights` against `file`. */

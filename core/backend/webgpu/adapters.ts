@@ -43,6 +43,8 @@ type Dawn = typeof webgpu
 export const subgroupMatrixFeature = 'chromium-experimental-subgroup-matrix'
 /** Matrix units are an experiment of Dawn's and hidden without this. */
 const toggles = 'enable-dawn-features=allow_unsafe_apis'
+/** Workgroup memory is zeroed by the kernels themselves: SwiftShader unrolls the extension that does it, a second of compiling per kernel. */
+const softwareToggles = 'disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension'
 
 let dawn: Promise<Dawn> | undefined
 
@@ -111,8 +113,8 @@ function matrixUnitsOf(adapter: GPUAdapter): MatrixUnits[] {
     .map((c) => ({ operand: c.componentType as MatrixUnits['operand'], M: c.M, N: c.N, K: c.K, subgroupThreads: subgroupMaxSize }))
 }
 
-async function openNamed(module: Dawn, api: string, name: string): Promise<OpenAdapter | null> {
-  const gpu = module.create([toggles, `backend=${api}`, ...(name === '' ? [] : [`adapter=${name}`])])
+async function openNamed(module: Dawn, api: string, name: string, isSoftware = false): Promise<OpenAdapter | null> {
+  const gpu = module.create([toggles, ...(isSoftware ? [softwareToggles] : []), `backend=${api}`, ...(name === '' ? [] : [`adapter=${name}`])])
   const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' })
   return adapter && { gpu, adapter, about: describeAdapter(adapter, api, name), matrixUnits: matrixUnitsOf(adapter) }
 }
@@ -139,7 +141,7 @@ export async function openAdapter(id: string | null): Promise<OpenAdapter> {
   if (id === 'null-backend') return (await openNamed(module, 'null', ''))!
   const known = await listAdapters()
   const wanted = id === null ? known[0] : known.find((adapter) => adapter.id === id)
-  const open = wanted && (await openNamed(module, wanted.api, wanted.name))
+  const open = wanted && (await openNamed(module, wanted.api, wanted.name, wanted.isSoftware))
   if (open) return open
   const expected = known.map((adapter) => adapter.id).join(', ') || 'none'
   throw new AppError('device.notFound', id === null ? 'This machine has no GPU that WebGPU can use' : `There is no GPU "${id}" here; found: ${expected}`, {
