@@ -12,6 +12,8 @@ export default defineConfig({
   main: {
     build: {
       rolldownOptions: {
+        // It looks for its binary beside itself.
+        external: ['webgpu'],
         input: { main: at('electron/main.ts'), core: at('electron/core.ts'), runner: at('core/runner.ts') },
         output: { entryFileNames: '[name].js', chunkFileNames: 'chunks/[name]-[hash].js' },
       },

@@ -5,6 +5,7 @@
 import { parseArgs } from 'node:util'
 import { benchTrain } from './cli/bench-train.ts'
 import { commonOptions, parseCommand, UsageError, type Command, type Context } from './cli/command.ts'
+import { devices } from './cli/devices.ts'
 import { evalLogprobs } from './cli/eval-logprobs.ts'
 import { generate } from './cli/generate.ts'
 import { quickstart } from './cli/quickstart.ts'
@@ -15,7 +16,7 @@ import { trainStep } from './cli/train-step.ts'
 import { defaultLibraryPath } from './node-host.ts'
 import { toErrorData } from './shared/errors.ts'
 
-const commands: Command[] = [quickstart, train, runs, generate, evalLogprobs, trainStep, benchTrain, serveCommand]
+const commands: Command[] = [quickstart, train, runs, generate, evalLogprobs, trainStep, benchTrain, devices, serveCommand]
 
 function overview(): string {
   const width = Math.max(...commands.map((command) => command.name.length))

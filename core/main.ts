@@ -15,6 +15,8 @@ import { chatsRouter } from './features/chats/chats.ts'
 import { createInferencePool } from './features/chats/inference.ts'
 import { checkpointsRouter } from './features/checkpoints/checkpoints.ts'
 import { reconcileCheckpoints, removeAllLeftovers } from './features/checkpoints/reconcile.ts'
+import { devicesRouter } from './features/devices/devices.ts'
+import { createDevices } from './features/devices/registry.ts'
 import { lockLibrary } from './features/jobs/lock.ts'
 import { createOrphans } from './features/jobs/orphans.ts'
 import { createSupervisor } from './features/jobs/supervisor.ts'
@@ -24,7 +26,6 @@ import { quickstartRouter } from './features/quickstart/quickstart.ts'
 import { createRunNews } from './features/runs/news.ts'
 import { runsRouter } from './features/runs/runs.ts'
 import { publishRun, type Services } from './features/services.ts'
-import { createMachine } from './features/system/machine.ts'
 import { systemRouter } from './features/system/system.ts'
 import type { contract } from './shared/contract.ts'
 import type { Host } from './shared/host.ts'
@@ -53,6 +54,7 @@ const largestBodyBytes = 4 << 20
 const router = api.router({
   chats: chatsRouter,
   checkpoints: checkpointsRouter,
+  devices: devicesRouter,
   mixes: mixesRouter,
   quickstart: quickstartRouter,
   runs: runsRouter,
@@ -84,7 +86,7 @@ export async function startCore(host: Host): Promise<Core> {
 
 async function openServices(host: Host): Promise<Services> {
   const store = openStore(join(host.libraryPath, 'library.sqlite'))
-  const base = { host, store, events: createRunNews(), machine: createMachine({ host, store }), inference: createInferencePool({ host, store }) }
+  const base = { host, store, events: createRunNews(), devices: createDevices({ host, store }), inference: createInferencePool({ host, store }) }
   const orphans = createOrphans({ host, store }, (runId) => {
     afterOrphan(services, runId).catch((error: unknown) => host.log('error', `after a lost runner: ${String(error)}`))
   })
@@ -104,9 +106,9 @@ async function afterOrphan(services: Services, runId: string): Promise<void> {
   services.supervisor.pump()
 }
 
-async function closeServices({ orphans, supervisor, inference, machine, events, store }: Services): Promise<void> {
+async function closeServices({ orphans, supervisor, inference, devices, events, store }: Services): Promise<void> {
   orphans.close()
-  machine.close()
+  devices.close()
   await Promise.all([supervisor.close(), inference.close()])
   events.close()
   // Streams that just ended write their last state.

@@ -5,6 +5,7 @@
 import type { FromRunner, Job, ToRunner } from '#core/shared/jobs.ts'
 import { toErrorData } from '#core/shared/errors.ts'
 import type { JobContext } from './runner/context.ts'
+import { runDevicesJob, runMeasureJob } from './runner/devices-job.ts'
 import { runInferJob } from './runner/infer-job.ts'
 import { runProbeJob } from './runner/probe-job.ts'
 import { runSampleMixJob } from './runner/sample-mix-job.ts'
@@ -51,6 +52,10 @@ async function runJob(job: Job, context: JobContext): Promise<'done' | 'stopped'
       return runTrainJob(job, context)
     case 'infer':
       return runInferJob(job, context)
+    case 'devices':
+      return runDevicesJob(job, context)
+    case 'measure':
+      return runMeasureJob(job, context)
     case 'probe':
       return runProbeJob(job, context)
   }

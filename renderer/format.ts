@@ -8,6 +8,17 @@ import type { ErrorData } from '#core/shared/errors.ts'
 const byteUnits = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte'] as const
 const flopUnits = ['', 'k', 'M', 'G', 'T', 'P']
 
+/** Bytes at a glance: 1.2 GB. */
+export function formatBytes(value: number, locale: string): string {
+  const power = value < 1 ? 0 : Math.min(byteUnits.length - 1, Math.floor(Math.log(value) / Math.log(1000)))
+  return new Intl.NumberFormat(locale, { style: 'unit', unit: byteUnits[power]!, unitDisplay: power === 0 ? 'long' : 'short', maximumSignificantDigits: 3 }).format(value / 1000 ** power)
+}
+
+/** An error's parameters as a sentence takes them: what is named …Bytes is a size. */
+export function errorParams({ params }: Pick<ErrorData, 'params'>, locale: string): Record<string, string | number> {
+  return Object.fromEntries(Object.entries(params).map(([name, value]) => [name, typeof value === 'number' && /bytes$/i.test(name) ? formatBytes(value, locale) : value]))
+}
+
 /** Formatters bound to the current language; call inside setup. */
 export function useFormat() {
   const { t, te, locale } = useI18n()
@@ -25,10 +36,8 @@ export function useFormat() {
   }
   const fixed = (value: number, digits: number) => number(value, { minimumFractionDigits: digits, maximumFractionDigits: digits })
   const percent = (share: number, digits = 0) => number(share, { style: 'percent', maximumFractionDigits: digits, minimumFractionDigits: digits })
-  const bytes = (value: number) => {
-    const power = value < 1 ? 0 : Math.min(byteUnits.length - 1, Math.floor(Math.log(value) / Math.log(1000)))
-    return number(value / 1000 ** power, { style: 'unit', unit: byteUnits[power]!, unitDisplay: power === 0 ? 'long' : 'short', maximumSignificantDigits: 3 })
-  }
+  const bytes = (value: number) => formatBytes(value, locale.value)
+  const bandwidth = (bytesPerSecond: number) => `${bytes(bytesPerSecond)}/s`
   const flops = (perSecond: number) => {
     const power = perSecond < 1 ? 0 : Math.min(flopUnits.length - 1, Math.floor(Math.log10(perSecond) / 3))
     return `${number(perSecond / 1000 ** power, { maximumSignificantDigits: 3 })} ${flopUnits[power]}FLOP/s`
@@ -54,13 +63,13 @@ export function useFormat() {
   /** The sentence of an error in the page's language; the core's own English where the catalogue has none. */
   const error = (data: ErrorData) => {
     const key = `errors.${data.code.replaceAll('.', '_')}`
-    return te(key) ? t(key, data.params) : data.message || t('errors.unknown')
+    return te(key) ? t(key, errorParams(data, locale.value)) : data.message || t('errors.unknown')
   }
   const hint = (data: ErrorData) => {
     const key = `errorHints.${data.code.replaceAll('.', '_')}`
-    return te(key) ? t(key, data.params) : data.hint
+    return te(key) ? t(key, errorParams(data, locale.value)) : data.hint
   }
-  return { count, compact, significant, fixed, percent, bytes, flops, duration, date, clock, ago, error, hint }
+  return { count, compact, significant, fixed, percent, bytes, bandwidth, flops, duration, date, clock, ago, error, hint }
 }
 
 export type Format = ReturnType<typeof useFormat>

@@ -1,21 +1,14 @@
 /** `moe bench train`: speed and memory of the training step on random weights and data. */
 import { z } from 'zod'
 import { listWeights, initialValues } from '#core/model/parameters.ts'
+import { spreadOf, type Spread } from '#core/shared/devices.ts'
 import { modelConfigSchema, trainingFlopsPerToken } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
 import { createTrainer } from '#core/train/trainer.ts'
 import { numberOption, readJson, requiredOption, type Command } from './command.ts'
 import { deviceHelp, deviceOptions, openBackend } from './model.ts'
 
-type Spread = { median: number; min: number; max: number }
 type Result = { tokensPerSecond: Spread; stepMs: Spread; modelFlopsPerToken: number; peakFlopsPerSecond: number; peakFraction: number; peakRssBytes: number; plannedBytes: number; device: string }
-
-function spread(values: number[]): Spread {
-  const sorted = [...values].sort((a, b) => a - b)
-  const middle = sorted.length / 2
-  const median = sorted.length % 2 ? sorted[Math.floor(middle)]! : (sorted[middle - 1]! + sorted[middle]!) / 2
-  return { median, min: sorted[0]!, max: sorted.at(-1)! }
-}
 
 /** A model config.json, or a run file whose `model` is one. */
 const modelOrRunSchema = z.union([modelConfigSchema, z.object({ model: modelConfigSchema }).transform((run) => run.model)])
@@ -30,7 +23,7 @@ export const benchTrain: Command = {
     const config = readJson(requiredOption(values, 'model'), modelOrRunSchema)
     const [batch, sequence] = [numberOption(values, 'batch', 8, { min: 1, integer: true }), numberOption(values, 'seq', 512, { min: 2, integer: true })]
     const steps = numberOption(values, 'steps', 5, { min: 1, integer: true })
-    const backend = openBackend(values)
+    const backend = await openBackend(values)
     const optimizer = { betas: [0.9, 0.95] as [number, number], eps: 1e-8, weightDecay: 0.1, clip: 1 }
     const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: batch, microBatchesPerStep: 1, loadBalanceWeight: 0.01, routerZWeight: 0.001, optimizer })
     for (const tensor of listWeights(trainer.weights)) await backend.write(tensor, initialValues(config, tensor, 0))
@@ -50,10 +43,10 @@ export const benchTrain: Command = {
       context.progress(`step ${step} of ${steps}`)
     }
     await backend.close()
-    const tokensPerSecond = spread(times.map((ms) => tokens / (ms / 1000)))
+    const tokensPerSecond = spreadOf(times.map((ms) => tokens / (ms / 1000)))
     const modelFlopsPerToken = trainingFlopsPerToken(config, sequence)
     return {
-      tokensPerSecond, stepMs: spread(times), modelFlopsPerToken, peakFlopsPerSecond,
+      tokensPerSecond, stepMs: spreadOf(times), modelFlopsPerToken, peakFlopsPerSecond,
       peakFraction: (tokensPerSecond.median * modelFlopsPerToken) / peakFlopsPerSecond,
       peakRssBytes: process.resourceUsage().maxRSS * 1024, plannedBytes: trainer.plannedBytes, device: backend.description,
     }

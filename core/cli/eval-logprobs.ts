@@ -23,7 +23,7 @@ export const evalLogprobs: Command = {
         : new UsageError(`--dtype is "${String(values.dtype)}", expected f32`)
     }
     const sequences = readJson(requiredOption(values, 'tokens'), tokensSchema)
-    const backend = openBackend(values)
+    const backend = await openBackend(values)
     const { config, weights } = await loadModel(backend, modelFolder(values, context))
     const scorer = createScorer(backend, config, weights)
     const logprobs: Result['logprobs'] = []

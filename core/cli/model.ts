@@ -1,22 +1,34 @@
-/** `--model M` and `--device D`: from words to a loaded model. M is a checkpoint id of the library or a Hugging Face folder. */
+/** `--model M`, `--device D` and what belongs to it: from words to a loaded model. M is a checkpoint id of the library or a Hugging Face folder. */
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { z } from 'zod'
 import type { Backend } from '#core/backend/backend.ts'
-import { createCpuBackend } from '#core/backend/cpu.ts'
+import { openDevice } from '#core/runner/device.ts'
 import { AppError } from '#core/shared/errors.ts'
+import { deviceSchema, precisionSchema } from '#core/shared/runs.ts'
 import { numberOption, requiredOption, UsageError, type Context } from './command.ts'
 
 /** Options of every command that computes. */
-export const deviceOptions = { device: { type: 'string' }, threads: { type: 'string' } } as const
-export const deviceHelp = { device: 'cpu (default)', threads: 'CPU threads (default: all cores)' }
+export const deviceOptions = { device: { type: 'string' }, adapter: { type: 'string' }, precision: { type: 'string' }, threads: { type: 'string' } } as const
+export const deviceHelp = {
+  device: 'cpu (default) or webgpu',
+  adapter: 'graphics card for webgpu, by its id in "moe devices" (default: the first)',
+  precision: 'float32 (default) or mixed: float16 operands, webgpu only',
+  threads: 'CPU threads (default: all cores)',
+}
+
+const choiceSchema = z.object({ device: deviceSchema.default('cpu'), adapter: z.string().min(1).nullable().default(null), precision: precisionSchema.default('float32') })
 
 /** The backend that the options ask for. */
-export function openBackend(values: Record<string, string | boolean | undefined>): Backend {
-  const device = values.device ?? 'cpu'
-  if (device === 'webgpu') throw new AppError('device.unavailable', 'the webgpu device is not built yet', { params: { device }, hint: 'Use --device cpu.' })
-  if (device !== 'cpu') throw new UsageError(`--device is "${String(device)}", expected cpu`)
+export async function openBackend(values: Record<string, string | boolean | undefined>): Promise<Backend> {
   const threads = numberOption(values, 'threads', 0, { min: 0, integer: true })
-  return createCpuBackend(threads > 0 ? { threads } : {})
+  const choice = choiceSchema.safeParse({ device: values.device, adapter: values.adapter, precision: values.precision })
+  if (!choice.success) {
+    const [{ path, message }] = choice.error.issues as [z.core.$ZodIssue]
+    throw new UsageError(`--${String(path[0])} is "${String(values[String(path[0])])}": ${message}`)
+  }
+  if (choice.data.device === 'cpu' && choice.data.precision === 'mixed') throw new UsageError('--precision mixed needs --device webgpu')
+  return (await openDevice({ ...choice.data, threads })).backend
 }
 
 /** Folder of the model named by --model. */

@@ -41,7 +41,7 @@ export const trainStep: Command = {
     }
     const steps = numberOption(values, 'steps', 1, { min: 1, integer: true })
     const learningRate = numberOption(values, 'lr', 1e-3, { min: 0 })
-    const backend = openBackend(values)
+    const backend = await openBackend(values)
     const { config } = readModelFolder(folder)
     const trainer = await createTrainer(backend, {
       model: config, sequenceLength: sequence, sequencesPerMicroBatch: ids.length / sequence, microBatchesPerStep: 1, optimizer,

@@ -10,10 +10,10 @@ import type { Run, RunEvent } from '#core/shared/runs.ts'
 import { findRun } from '#core/store/runs.ts'
 import type { WritableStore } from '#core/store/open.ts'
 import type { InferencePool } from './chats/inference.ts'
+import type { Devices } from './devices/registry.ts'
 import type { Hub } from './events.ts'
 import type { Orphans } from './jobs/orphans.ts'
 import type { Supervisor } from './jobs/supervisor.ts'
-import type { Machine } from './system/machine.ts'
 
 export type Services = {
   host: Host
@@ -23,7 +23,7 @@ export type Services = {
   supervisor: Supervisor
   orphans: Orphans
   inference: InferencePool
-  machine: Machine
+  devices: Devices
 }
 
 export type RunNews = { runId: string; event: RunEvent }

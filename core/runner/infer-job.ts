@@ -3,7 +3,6 @@
  * Requests are served one after another; a chat that goes on reuses the cache as far as its tokens are the same.
  */
 import { join } from 'node:path'
-import { createCpuBackend } from '#core/backend/cpu.ts'
 import { createGenerator, type Generator } from '#core/model/generator.ts'
 import { sampleToken } from '#core/model/sampling.ts'
 import { loadTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
@@ -13,6 +12,7 @@ import type { Job, ToRunner } from '#core/shared/jobs.ts'
 import { createRandom } from '#core/shared/random.ts'
 import { loadModel } from '#core/train/weights.ts'
 import type { JobContext } from './context.ts'
+import { cpuChoice, openDevice } from './device.ts'
 
 type Request = Extract<ToRunner, { type: 'generate' }>
 const batchMs = 60
@@ -80,7 +80,7 @@ export async function runInferJob(job: Extract<Job, { kind: 'infer' }>, context:
   })
 
   const folder = join(job.paths.library, 'checkpoints', job.checkpointId)
-  const backend = createCpuBackend({})
+  const { backend } = await openDevice(cpuChoice)
   const { config, weights } = await loadModel(backend, folder)
   const tokenizer = loadTokenizer(join(folder, 'tokenizer.json'))
   const generator = await createGenerator(backend, config, weights, config.max_position_embeddings)

@@ -1,6 +1,5 @@
 /** A training run in its process: opens the mix, restores or initialises, runs the loop, says what happens. */
 import { join } from 'node:path'
-import { createCpuBackend } from '#core/backend/cpu.ts'
 import type { Backend } from '#core/backend/backend.ts'
 import { createTrainingOrder, validationBatches } from '#core/data/batches.ts'
 import { verifyMix, type MixManifest } from '#core/data/mix-manifest.ts'
@@ -13,16 +12,13 @@ import { createRandom } from '#core/shared/random.ts'
 import type { RunConfig, StepRecord } from '#core/shared/runs.ts'
 import { microBatchesOf, weighted } from '#core/train/batch.ts'
 import { resumeCheckpoint, writeCheckpoint } from '#core/train/checkpoint.ts'
+import { sequencesPerMicroBatch, trainerOptionsOf } from '#core/train/options.ts'
 import { runTraining, type LoopState, type ValidationSet } from '#core/train/loop.ts'
 import { createTrainer, type Trainer } from '#core/train/trainer.ts'
 import type { JobContext } from './context.ts'
+import { kernelsOf, openDevice } from './device.ts'
 
 type TrainJob = Extract<Job, { kind: 'train' }>
-
-function openDevice(config: RunConfig): Backend {
-  if (config.device === 'cpu') return createCpuBackend(config.threads > 0 ? { threads: config.threads } : {})
-  throw new AppError('device.unavailable', `the ${config.device} device is not built yet`, { params: { device: config.device }, hint: 'Choose the CPU.' })
-}
 
 function requireVocabulary(config: RunConfig, { vocabularySize }: MixManifest): void {
   if (vocabularySize <= config.model.vocab_size) return
@@ -58,17 +54,12 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
   const instances = openInstances(mixFolder, manifest, 'train', config.sequenceLength)
   const heldOut = openInstances(mixFolder, manifest, 'validation', config.sequenceLength)
   const order = createTrainingOrder(instances, config.seed)
-  const backend = openDevice(config)
-  const perMicro = config.sequencesPerMicroBatch ?? config.sequencesPerStep
-  const trainer = await createTrainer(backend, {
-    model: config.model,
-    sequenceLength: config.sequenceLength,
-    sequencesPerMicroBatch: perMicro,
-    microBatchesPerStep: config.sequencesPerStep / perMicro,
-    loadBalanceWeight: config.loadBalanceWeight,
-    routerZWeight: config.routerZWeight,
-    optimizer: config.optimizer,
-  })
+  const { backend, about } = await openDevice(config, kernelsOf(job, context))
+  context.send({ type: 'device', device: { ...about, flopsPerSecond: job.peakFlopsPerSecond } })
+  // A card compiles its kernels now.
+  context.send({ type: 'phase', phase: { phase: 'prepare', done: 0, total: null, unit: '', etaSeconds: null } })
+  const perMicro = sequencesPerMicroBatch(config)
+  const trainer = await createTrainer(backend, trainerOptionsOf(config))
   context.log('info', `${backend.description}; ${(trainer.plannedBytes / 2 ** 20).toFixed(0)} MiB planned; ${instances.count} instances of ${config.sequenceLength} tokens per epoch`)
   const start = await prepareState(job, backend, trainer, context)
 

@@ -6,23 +6,30 @@
  */
 import type { Sampling, Token } from './chats.ts'
 import type { CheckpointManifest } from './checkpoints.ts'
+import type { DeviceInfo, Measured, MemoryPlan, ProbeResult } from './devices.ts'
 import type { ErrorData } from './errors.ts'
 import type { Mix } from './mixes.ts'
-import type { LogLine, Phase, RunConfig, StepRecord } from './runs.ts'
-import type { About } from './system.ts'
+import type { LogLine, Phase, RunConfig, RunDevice, StepRecord } from './runs.ts'
 
 /** Where a runner finds things; absolute paths. */
 export type JobPaths = { library: string; resources: string }
+
+/** Which kernels were measured to be fastest, by device and driver, as JSON of the backend's: with the same choice a run computes the same bits again. */
+export type KernelChoices = Record<string, string>
 
 export type Job =
   /** Sample data, tokenizer, token files, as far as they are missing. */
   | { kind: 'sampleMix'; paths: JobPaths; vocabularySize: number }
   /** `resumeFrom`: the checkpoint to go on from, null to start at step 0. */
-  | { kind: 'train'; paths: JobPaths; runId: string; mixId: string; config: RunConfig; resumeFrom: string | null; codeVersion: string; peakFlopsPerSecond: number | null }
+  | { kind: 'train'; paths: JobPaths; runId: string; mixId: string; config: RunConfig; resumeFrom: string | null; codeVersion: string; peakFlopsPerSecond: number | null; kernels: KernelChoices }
   /** Loads one checkpoint and answers `generate` until stopped. */
   | { kind: 'infer'; paths: JobPaths; checkpointId: string }
-  /** Measures the machine. */
-  | { kind: 'probe'; paths: JobPaths }
+  /** Lists the devices of the machine. */
+  | { kind: 'devices'; paths: JobPaths }
+  /** Measures one device. */
+  | { kind: 'measure'; paths: JobPaths; deviceId: string; kernels: KernelChoices }
+  /** Trains on random tokens for a moment: does the recipe fit there, and how fast is it? */
+  | { kind: 'probe'; paths: JobPaths; config: RunConfig; peakFlopsPerSecond: number | null; kernels: KernelChoices }
 
 export type ToRunner =
   | { type: 'start'; job: Job }
@@ -39,7 +46,16 @@ export type FromRunner =
   /** A checkpoint folder is in place and verified. */
   | { type: 'checkpoint'; manifest: CheckpointManifest }
   | { type: 'mix'; mix: Mix }
-  | { type: 'probe'; cpu: About['cpu']; peakFlopsPerSecond: number }
+  /** The device is open. */
+  | { type: 'device'; device: RunDevice }
+  /** Kernels were chosen by measuring; to be given to later jobs. */
+  | { type: 'kernels'; key: string; choice: string }
+  /** Devices found so far; a later message replaces an earlier one, so that those before a crash are known. */
+  | { type: 'devices'; devices: DeviceInfo[] }
+  | { type: 'measured'; measured: Measured }
+  /** A probe: what the recipe needs, then how it went. */
+  | { type: 'memory'; memory: MemoryPlan }
+  | { type: 'probed'; result: ProbeResult }
   /** The model of an `infer` job is loaded. */
   | { type: 'ready' }
   | { type: 'tokens'; requestId: string; tokens: Token[] }

@@ -3,7 +3,8 @@
  * A run is data; a runner process makes it happen, the core supervises it and is the only writer of what is stored.
  *
  * Life: queued -> running -> (stopping) -> done | stopped | failed; a run whose runner or core died is `interrupted`.
- * stopped, failed and interrupted runs that have a valid checkpoint can be resumed: the same run goes on, bit for bit.
+ * stopped, failed and interrupted runs that have a valid checkpoint can be resumed: the same run goes on, bit for bit on the
+ * same device.
  */
 import { eventIterator, oc } from '@orpc/contract'
 import { z } from 'zod'
@@ -16,6 +17,25 @@ export type RunStatus = z.infer<typeof runStatusSchema>
 
 export const deviceSchema = z.enum(['cpu', 'webgpu'])
 export type Device = z.infer<typeof deviceSchema>
+
+export const precisionSchema = z.enum(['float32', 'mixed'])
+export type Precision = z.infer<typeof precisionSchema>
+
+/** What a run computes on, as it was when its runner opened it. */
+export const runDeviceSchema = z.object({
+  kind: deviceSchema,
+  name: z.string(),
+  /** A card's interface (vulkan, metal, d3d12); the CPU's instruction set. */
+  api: z.string(),
+  /** Empty for the CPU. */
+  driver: z.string(),
+  /** What is computed in, which may be less than was asked for. */
+  precision: precisionSchema,
+  isSoftware: z.boolean(),
+  /** Measured multiply-add peak; null when it was not to be had. */
+  flopsPerSecond: z.number().nullable(),
+})
+export type RunDevice = z.infer<typeof runDeviceSchema>
 
 export const optimizerSchema = z.object({
   peakLearningRate: z.number().positive().default(4e-4),
@@ -49,6 +69,8 @@ export const runConfigSchema = z
     checkpointEverySteps: z.int().min(0).default(200).describe('0 = only at the end'),
     keepCheckpoints: z.int().positive().default(3),
     device: deviceSchema.default('cpu'),
+    adapter: z.string().min(1).max(300).nullable().default(null).describe('id of the graphics card, for webgpu; null = the first real one'),
+    precision: precisionSchema.default('float32').describe('mixed: forward matrix products with float16 operands, where the card has them; webgpu only'),
     threads: z.int().min(0).default(0).describe('0 = all cores'),
   })
   .superRefine((c, issues) => {
@@ -57,6 +79,7 @@ export const runConfigSchema = z
     const micro = c.sequencesPerMicroBatch ?? c.sequencesPerStep
     if (c.sequencesPerStep % micro !== 0) fail(['sequencesPerMicroBatch'], `must divide sequencesPerStep ${c.sequencesPerStep}`)
     if (c.optimizer.minLearningRate > c.optimizer.peakLearningRate) fail(['optimizer', 'minLearningRate'], 'must not exceed peakLearningRate')
+    if (c.device === 'cpu' && c.precision !== 'float32') fail(['precision'], 'must be float32 on the CPU')
   })
 export type RunConfig = z.output<typeof runConfigSchema>
 
@@ -104,6 +127,8 @@ export const runSchema = z.object({
    * resume would begin anew. Null when there is nothing to resume: the run is done, or queued or under way without one.
    */
   resumableStep: z.int().nullable(),
+  /** The device of the session under way, or of the last one; null before the first was opened. */
+  runningOn: runDeviceSchema.nullable(),
   error: errorDataSchema.nullable(),
 })
 export type Run = z.infer<typeof runSchema>
@@ -150,7 +175,8 @@ export const runsContract = {
   create: oc.input(z.object({ config: runConfigSchema })).output(runSchema),
   /** `save: true` ends with a checkpoint (resumable); false ends at once and keeps the last one. */
   stop: oc.input(z.object({ id: idSchema, save: z.boolean() })).output(runSchema),
-  resume: oc.input(byId).output(runSchema),
+  /** With `device`, goes on on that kind of device, and the run's recipe says so from then on. */
+  resume: oc.input(byId.extend({ device: deviceSchema.optional() })).output(runSchema),
   rename: oc.input(z.object({ id: idSchema, name: z.string().trim().min(1).max(120) })).output(runSchema),
   /** Deletes the run, its series and log; its checkpoints and their files too when `checkpoints` is set (else it is refused while it has any). */
   remove: oc.input(z.object({ id: idSchema, checkpoints: z.boolean() })).output(z.object({ freedBytes: z.number() })),

@@ -26,7 +26,7 @@ export const aboutSchema = z.object({
   platform: z.string(),
   cpu: z.object({ name: z.string(), cores: z.int(), isa: z.string() }),
   memoryBytes: z.number(),
-  /** Multiply-add peak of the CPU backend, measured once per start; null until measured. */
+  /** Multiply-add peak of the CPU backend, null until it was measured. */
   peakFlopsPerSecond: z.number().nullable(),
 })
 export type About = z.infer<typeof aboutSchema>

@@ -4,7 +4,7 @@
  */
 import { errorDataSchema } from '#core/shared/common.ts'
 import type { ErrorData } from '#core/shared/errors.ts'
-import { runConfigSchema, type LogLine, type Run, type RunConfig, type RunStatus } from '#core/shared/runs.ts'
+import { runConfigSchema, runDeviceSchema, type LogLine, type Run, type RunConfig, type RunDevice, type RunStatus } from '#core/shared/runs.ts'
 import { prepare, readJson, type ReadableStore, type WritableStore } from './open.ts'
 
 type RunRow = {
@@ -22,6 +22,7 @@ type RunRow = {
   seconds: number
   heartbeat_at: number | null
   error: string | null
+  running_on: string | null
 }
 
 const sparklinePoints = 60
@@ -73,6 +74,8 @@ const columns = {
   seconds: 'seconds',
   heartbeatAt: 'heartbeat_at',
 } as const
+/** Fields that are stored as JSON. */
+const jsonColumns = { config: 'config', error: 'error', runningOn: 'running_on' } as const
 export type RunChange = {
   name?: string
   status?: RunStatus
@@ -84,17 +87,20 @@ export type RunChange = {
   tokens?: number
   seconds?: number
   heartbeatAt?: number
+  config?: RunConfig
   error?: ErrorData | null
+  runningOn?: RunDevice
 }
 
 /** Writes the given fields of a run and leaves the others. */
-export function updateRun(store: WritableStore, id: string, { error, ...change }: RunChange): void {
-  const entries = Object.entries(change) as [keyof typeof columns, unknown][]
-  const assignments = entries.map(([field]) => `${columns[field]} = ?`)
-  const values = entries.map(([, value]) => value)
-  if (error !== undefined) {
-    assignments.push('error = ?')
-    values.push(error === null ? null : JSON.stringify(error))
+export function updateRun(store: WritableStore, id: string, change: RunChange): void {
+  const assignments: string[] = []
+  const values: unknown[] = []
+  for (const [field, value] of Object.entries(change) as [keyof RunChange, unknown][]) {
+    if (value === undefined) continue
+    const isJson = field in jsonColumns
+    assignments.push(`${isJson ? jsonColumns[field as keyof typeof jsonColumns] : columns[field as keyof typeof columns]} = ?`)
+    values.push(isJson && value !== null ? JSON.stringify(value) : value)
   }
   if (assignments.length > 0) prepare(store, `UPDATE runs SET ${assignments.join(', ')} WHERE id = ?`).run(...values, id)
 }
@@ -132,6 +138,7 @@ function toRun(store: ReadableStore, row: RunRow): Run {
     heartbeatAt: row.heartbeat_at,
     sparkline: sparkline(store, row),
     resumableStep: resumableStep(store, row),
+    runningOn: row.running_on === null ? null : readJson<RunDevice>(runDeviceSchema, row.running_on, `runs.running_on of ${row.id}`),
     error: row.error === null ? null : readJson<ErrorData>(errorDataSchema, row.error, `runs.error of ${row.id}`),
   }
 }

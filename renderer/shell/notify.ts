@@ -2,6 +2,7 @@
  * Short messages in the corner: failures with what to do about them, and confirmations of things that leave no other
  * trace. Stores call these outside of any component; the shell connects them to the toaster once.
  */
+import { errorParams } from '#renderer/format.ts'
 import { i18n } from '#renderer/i18n.ts'
 import type { ErrorData } from '#core/shared/errors.ts'
 
@@ -17,10 +18,11 @@ export function connectToaster(add: (notice: Notice) => void): void {
 export function notifyError(error: ErrorData): void {
   // The banner says it already, for every call at once.
   if (error.code === 'connection.lost') return
-  const { t, te } = i18n.global
+  const { t, te, locale } = i18n.global
+  const params = errorParams(error, locale.value)
   const key = error.code.replaceAll('.', '_')
-  const title = te(`errors.${key}`) ? t(`errors.${key}`, error.params) : error.message || t('errors.unknown')
-  const description = te(`errorHints.${key}`) ? t(`errorHints.${key}`, error.params) : error.hint
+  const title = te(`errors.${key}`) ? t(`errors.${key}`, params) : error.message || t('errors.unknown')
+  const description = te(`errorHints.${key}`) ? t(`errorHints.${key}`, params) : error.hint
   show({ id: `${error.code}:${title}`, title, ...(description && { description }), color: 'error', icon: 'i-lucide-circle-alert', duration: 12_000 })
 }
 

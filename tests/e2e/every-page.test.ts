@@ -2,33 +2,22 @@
  * Every page with real data, in dark and light, English and Chinese, large and small: nothing leaves the machine, nothing is logged as
  * an error, axe finds no WCAG A/AA violation, nothing scrolls sideways. A picture of each goes to tests/.output/ for people to look at.
  */
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { violations } from './accessible.ts'
 import { openWorkbench, outputFolder, visit, type Workbench } from './signed-in.ts'
 
-const axePath = createRequire(import.meta.url).resolve('axe-core/axe.min.js')
 let workbench: Workbench
 let empty: Workbench
 
 beforeAll(async () => {
-  workbench = await openWorkbench()
+  workbench = await openWorkbench({ card: true })
   empty = await openWorkbench({ empty: true })
 })
 afterAll(async () => {
   await workbench?.close()
   await empty?.close()
 })
-
-type AxeResult = { violations: { id: string; impact: string; nodes: { target: string[]; failureSummary?: string }[] }[] }
-
-async function violations({ page }: Workbench): Promise<string[]> {
-  // Evaluated from outside the page: its policy lets no script in.
-  const { readFileSync } = await import('node:fs')
-  await page.evaluate(readFileSync(axePath, 'utf8'))
-  const result = (await page.evaluate(`axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'] })`)) as AxeResult
-  return result.violations.flatMap(({ id, impact, nodes }) => nodes.map(({ target, failureSummary }) => `${id} (${impact}) at ${target.join(' ')}: ${failureSummary ?? ''}`))
-}
 
 async function check(of: Workbench, name: string): Promise<void> {
   const { page, complaints } = of
@@ -48,12 +37,13 @@ const places = (run: string): [string, string][] => [
   ['run-log', `/runs/${run}/log`],
   ['run-configuration', `/runs/${run}/configuration`],
   ['chat', '/chat'],
+  ['devices', '/devices'],
   ['settings', '/settings'],
   ['not-found', '/nowhere'],
 ]
 
 describe.each(['light', 'dark'] as const)('%s', (theme) => {
-  test.each(['home', 'runs', 'new-run', 'run-overview', 'run-experts', 'run-checkpoints', 'run-log', 'run-configuration', 'chat', 'settings', 'not-found'])('%s', async (name) => {
+  test.each(['home', 'runs', 'new-run', 'run-overview', 'run-experts', 'run-checkpoints', 'run-log', 'run-configuration', 'chat', 'devices', 'settings', 'not-found'])('%s', async (name) => {
     await workbench.served.core.client.system.updateSettings({ theme, language: 'en' })
     const [, place] = places(workbench.run.id).find(([known]) => known === name)!
     await workbench.page.setViewportSize({ width: 1280, height: 800 })
@@ -61,7 +51,7 @@ describe.each(['light', 'dark'] as const)('%s', (theme) => {
     await workbench.page.reload()
     await visit(workbench, place)
     await check(workbench, `${name}-${theme}`)
-    expect(await violations(workbench)).toEqual([])
+    expect(await violations(workbench.page)).toEqual([])
   })
 
   test('small window', async () => {
@@ -74,11 +64,11 @@ describe.each(['light', 'dark'] as const)('%s', (theme) => {
 
   test('an empty library says what to do next', async () => {
     await empty.served.core.client.system.updateSettings({ theme, language: 'en' })
-    for (const [name, place] of [['empty-home', '/'], ['empty-runs', '/runs'], ['empty-chat', '/chat']] as const) {
+    for (const [name, place] of [['empty-home', '/'], ['empty-runs', '/runs'], ['empty-chat', '/chat'], ['empty-devices', '/devices']] as const) {
       await empty.page.reload()
       await visit(empty, place)
       await check(empty, `${name}-${theme}`)
-      expect(await violations(empty)).toEqual([])
+      expect(await violations(empty.page)).toEqual([])
       expect(await empty.page.locator('main a, main button').count(), `${name} offers a next step`).toBeGreaterThan(0)
     }
   })

@@ -7,6 +7,7 @@ import { join, resolve } from 'node:path'
 import { chromium, type Browser, type Page } from 'playwright-core'
 import { nodeHost } from '#core/node-host.ts'
 import { serve, type Served } from '#core/serve.ts'
+import type { Host } from '#core/shared/host.ts'
 import type { Run, RunEvent } from '#core/shared/runs.ts'
 import { makeTinyLibrary, tinyConfig } from '../runs/tiny-library.ts'
 
@@ -19,6 +20,24 @@ const flags = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
 ]
 
+/** A host whose runners see the software cards that tests have (vitest.config.ts), or no Vulkan at all: pictures are alike on every machine. */
+function hostWithCard(card: boolean): Host {
+  const host = nodeHost({ kind: 'test', ...makeTinyLibrary() })
+  return {
+    ...host,
+    startRunner() {
+      const before = process.env.VK_ICD_FILENAMES
+      if (!card || before === undefined) process.env.VK_ICD_FILENAMES = '/nonexistent'
+      try {
+        return host.startRunner()
+      } finally {
+        if (before === undefined) delete process.env.VK_ICD_FILENAMES
+        else process.env.VK_ICD_FILENAMES = before
+      }
+    },
+  }
+}
+
 async function trainTiny(served: Served): Promise<Run> {
   const { id } = await served.core.client.runs.create({ config: tinyConfig({ name: 'Tiny animals', steps: 300 }) })
   const events: AsyncIterable<RunEvent> = await served.core.client.runs.watch({ id })
@@ -29,10 +48,10 @@ async function trainTiny(served: Served): Promise<Run> {
   throw new Error('the run never ended')
 }
 
-/** Serves a fresh library with one finished run (unless `empty`), signs a browser in, and records what goes wrong in it. */
-export async function openWorkbench({ empty = false } = {}): Promise<Workbench> {
+/** Serves a fresh library with one finished run (unless `empty`) and no graphics card (unless `card`: a software one), signs a browser in, and records what goes wrong in it. */
+export async function openWorkbench({ empty = false, card = false } = {}): Promise<Workbench> {
   mkdirSync(outputFolder, { recursive: true })
-  const served = await serve({ port: 0, host: '127.0.0.1', coreHost: nodeHost({ kind: 'test', ...makeTinyLibrary() }), rendererPath: join(root, 'out/renderer'), print: () => undefined })
+  const served = await serve({ port: 0, host: '127.0.0.1', coreHost: hostWithCard(card), rendererPath: join(root, 'out/renderer'), print: () => undefined })
   const run = empty ? (null as unknown as Run) : await trainTiny(served)
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM_PATH ?? '/usr/bin/chromium', args: flags })
   const page = await (await browser.newContext({ viewport: { width: 1280, height: 800 }, reducedMotion: 'reduce' })).newPage()

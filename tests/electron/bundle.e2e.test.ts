@@ -46,12 +46,20 @@ describe.skipIf(!isBuilt)(`the bundle${isBuilt ? '' : ' (skipped: out/ is not bu
     expect(await ended).toEqual([0, null])
   })
 
-  test('the runner finds the addon and measures the machine', async () => {
+  test('the runner finds the addon and measures the CPU', async () => {
     const runner = fork(join(built, 'runner.js'), [], { serialization: 'advanced' })
-    const measured = messageOf<FromRunner>(runner, ({ type }) => type === 'probe' || type === 'failed')
+    const measured = messageOf<FromRunner>(runner, ({ type }) => type === 'measured' || type === 'failed')
     const ended = once(runner, 'exit')
-    runner.send({ type: 'start', job: { kind: 'probe', paths } } satisfies ToRunner)
-    expect(await measured).toMatchObject({ type: 'probe', peakFlopsPerSecond: expect.any(Number) })
+    runner.send({ type: 'start', job: { kind: 'measure', paths, deviceId: 'cpu', kernels: {} } } satisfies ToRunner)
+    expect(await measured).toMatchObject({ type: 'measured', measured: { flopsPerSecond: expect.any(Number) } })
     expect(await ended).toEqual([0, null])
+  })
+
+  const hasVulkan = process.env.VK_ICD_FILENAMES !== undefined
+  test.skipIf(!hasVulkan)(`the runner finds Dawn and a card through it${hasVulkan ? '' : ' (skipped: no software Vulkan here)'}`, async () => {
+    const runner = fork(join(built, 'runner.js'), [], { serialization: 'advanced' })
+    const listed = messageOf<FromRunner>(runner, (message) => message.type === 'failed' || (message.type === 'devices' && message.devices.length > 1))
+    runner.send({ type: 'start', job: { kind: 'devices', paths } } satisfies ToRunner)
+    expect(await listed).toMatchObject({ type: 'devices', devices: expect.arrayContaining([expect.objectContaining({ kind: 'webgpu', isSoftware: true })]) })
   })
 })

@@ -7,6 +7,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { writeFileAtomic, writeFolderAtomic } from '#core/formats/atomic.ts'
 import type { CheckpointManifest, TrainingState } from '#core/shared/checkpoints.ts'
+import type { DeviceInfo, MemoryPlan } from '#core/shared/devices.ts'
+import type { ErrorData } from '#core/shared/errors.ts'
 import type { FromRunner, Job, ToRunner } from '#core/shared/jobs.ts'
 import type { Mix } from '#core/shared/mixes.ts'
 import type { StepRecord } from '#core/shared/runs.ts'
@@ -17,6 +19,8 @@ export type Script = {
   dieAtStep?: number
   /** Report failure (as the engine does) at this step. */
   failAtStep?: number
+  /** The error of that failure, in place of the engine's. */
+  failWith?: ErrorData
   /** Write to stderr and exit 3 without a word. */
   crashAtStep?: number
   notFiniteAtStep?: number
@@ -26,6 +30,11 @@ export type Script = {
   mixMs?: number
   tokenMs?: number
   inferCrashes?: boolean
+  /** The driver of the second card crashes while it is asked. */
+  listCrashes?: boolean
+  measureMs?: number
+  probeMs?: number
+  probeFailsWith?: ErrorData
 }
 
 type TrainJob = Extract<Job, { kind: 'train' }>
@@ -88,6 +97,10 @@ async function train(job: TrainJob, script: Script): Promise<void> {
     ;[records, parentId] = [[], manifest.id]
     send({ type: 'checkpoint', manifest })
   }
+  const { device: kind, precision } = config
+  const [cpu, card] = fakeDevices
+  const { name, driver, isSoftware } = kind === 'cpu' ? cpu : card
+  send({ type: 'device', device: { kind, name, api: kind === 'cpu' ? 'none' : card.api, driver, precision, isSoftware, flopsPerSecond: job.peakFlopsPerSecond } })
   send({ type: 'log', line: { at: Date.now(), level: 'info', text: `from step ${step}` } })
   while (step < config.steps) {
     if (stop !== 'none' && script.ignoreStop !== true) {
@@ -106,7 +119,7 @@ async function train(job: TrainJob, script: Script): Promise<void> {
       process.stderr.write('bad things\nhappened here\n')
       process.exit(3)
     }
-    if (step === script.failAtStep) return end({ type: 'failed', error: { code: 'engine.outOfMemory', message: 'too big', params: { neededBytes: 1 }, hint: 'smaller' } }, 1)
+    if (step === script.failAtStep) return end({ type: 'failed', error: script.failWith ?? { code: 'engine.outOfMemory', message: 'too big', params: { neededBytes: 1 }, hint: 'smaller' } }, 1)
     if (config.checkpointEverySteps > 0 && step % config.checkpointEverySteps === 0) await save()
   }
   if (records.length > 0) await save()
@@ -150,6 +163,49 @@ async function infer(script: Script): Promise<void> {
   end({ type: 'end', outcome: 'stopped' })
 }
 
+const noFeatures = { f16: false, subgroups: null, timestamps: false, subgroupMatrix: [] }
+const limits = { maxBufferBytes: 2 ** 31, maxBindingBytes: 2 ** 30, maxWorkgroupMemoryBytes: 32_768, maxWorkgroupThreads: 1024 }
+const common = { vendor: '', architecture: 'none', driver: '', api: '', isSoftware: false, threads: null, memoryBytes: null, limits, measured: null }
+export const fakeDevices: [DeviceInfo, DeviceInfo, DeviceInfo] = [
+  { ...common, id: 'cpu', kind: 'cpu', name: 'Fake', threads: 2, memoryBytes: 8e9, features: noFeatures, limits: null },
+  { ...common, id: 'vulkan:Card', kind: 'webgpu', name: 'Card', api: 'vulkan', driver: '1.0', features: { ...noFeatures, f16: true, subgroups: [32, 32] } },
+  { ...common, id: 'vulkan:Soft', kind: 'webgpu', name: 'Soft', api: 'vulkan', driver: '2.0', isSoftware: true, features: noFeatures },
+]
+
+function listDevices(script: Script): void {
+  send({ type: 'devices', devices: fakeDevices.slice(0, 1) })
+  if (script.listCrashes === true) {
+    process.stderr.write('driver: out of its depth\n')
+    setTimeout(() => process.kill(process.pid, 'SIGSEGV'), 30)
+    return
+  }
+  send({ type: 'devices', devices: fakeDevices })
+  end({ type: 'end', outcome: 'done' })
+}
+
+async function measure(job: Extract<Job, { kind: 'measure' }>, script: Script): Promise<void> {
+  await sleep(script.measureMs ?? 5)
+  send({ type: 'kernels', key: `${job.deviceId} after ${Object.keys(job.kernels).length}`, choice: '{"gemm":"tile"}' })
+  const isCpu = job.deviceId === 'cpu'
+  send({ type: 'measured', measured: { flopsPerSecond: isCpu ? 1e10 : 1e12, bytesPerSecond: isCpu ? null : 1e11 } })
+  end({ type: 'end', outcome: 'done' })
+}
+
+async function probe({ config, peakFlopsPerSecond }: Extract<Job, { kind: 'probe' }>, script: Script): Promise<void> {
+  const memory: MemoryPlan = {
+    plannedBytes: 1000, parts: { weights: 100, gradients: 100, optimizer: 200, activations: 600 }, largestTensor: { name: 'hidden', sizeBytes: 300 },
+    bindingLimitBytes: config.device === 'cpu' ? null : limits.maxBindingBytes, memoryBytes: null,
+  }
+  send({ type: 'memory', memory })
+  send({ type: 'phase', phase: { phase: 'steps', done: 0.5, total: 1, unit: '', etaSeconds: null } })
+  await sleep(script.probeMs ?? 5)
+  if (script.probeFailsWith !== undefined) return end({ type: 'failed', error: script.probeFailsWith }, 1)
+  const device = { kind: config.device, name: 'Fake', api: '', driver: '', precision: config.precision, isSoftware: false, flopsPerSecond: peakFlopsPerSecond }
+  const one = (value: number) => ({ median: value, min: value, max: value })
+  send({ type: 'probed', result: { device, memory, tokensPerSecond: one(640), stepMs: one(100), samples: 3, totalSeconds: config.steps / 10 } })
+  end({ type: 'end', outcome: 'done' })
+}
+
 function start(job: Job): void {
   const file = join(job.paths.library, 'script.json')
   const script = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Script) : {}
@@ -157,10 +213,9 @@ function start(job: Job): void {
   if (job.kind === 'train') void train(job, script)
   else if (job.kind === 'sampleMix') void buildMix(job.vocabularySize, script)
   else if (job.kind === 'infer') void infer(script)
-  else {
-    send({ type: 'probe', cpu: { name: 'Fake', cores: 2, isa: 'none' }, peakFlopsPerSecond: 1e10 })
-    end({ type: 'end', outcome: 'done' })
-  }
+  else if (job.kind === 'devices') listDevices(script)
+  else if (job.kind === 'measure') void measure(job, script)
+  else void probe(job, script)
 }
 
 if (process.send !== undefined && import.meta.filename === process.argv[1]) {

@@ -7,6 +7,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { listRuns } from '#core/store/runs.ts'
 import { migrations } from '#core/store/migrations/list.ts'
 import { migrate, openStore } from '#core/store/open.ts'
+import { recipe } from '../features/recipe.ts'
 
 function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'moe-store-'))
@@ -40,6 +41,18 @@ test('migrations go one by one to the same schema as all at once, and a failing 
   expect(() => migrate(clash, ':memory:')).toThrow(/jobs/)
   expect(clash.pragma('user_version', { simple: true })).toBe(0)
   expect(schema(clash)).toMatchObject([{ name: 'jobs' }])
+})
+
+test('a library of the first format keeps its runs, which do not know yet what they ran on', () => {
+  const path = join(folder(), 'library.sqlite')
+  const old = new Database(path)
+  migrate(old, path, 1)
+  const { device: _device, adapter: _adapter, precision: _precision, ...config } = recipe({ name: 'Old' })
+  old.prepare("INSERT INTO runs (id, name, status, config, created_at, queued_at) VALUES ('old', 'Old', 'done', ?, 1, 1)").run(JSON.stringify(config))
+  old.close()
+  const store = openStore(path)
+  expect(listRuns(store)).toMatchObject([{ id: 'old', runningOn: null, config: { device: 'cpu', adapter: null, precision: 'float32' } }])
+  store.close()
 })
 
 test('a database from the future is refused by name and left alone', () => {

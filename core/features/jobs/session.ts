@@ -7,6 +7,7 @@ import { AppError, toErrorData, type ErrorData } from '#core/shared/errors.ts'
 import type { FromRunner, Job } from '#core/shared/jobs.ts'
 import type { LogLine, Phase, Run, RunEvent, StepRecord } from '#core/shared/runs.ts'
 import { listCheckpoints } from '#core/store/checkpoints.ts'
+import { readKernelChoices, rememberKernelChoice } from '#core/store/devices.ts'
 import { insertSteps } from '#core/store/metrics.ts'
 import { recordMix } from '#core/store/mixes.ts'
 import { inTransaction, toStoreError } from '#core/store/open.ts'
@@ -33,7 +34,7 @@ const batchMs = 100
 
 /** Starts to work on a queued run. */
 export function startSession(services: Services, runId: string): Session {
-  const { host, store, events, machine } = services
+  const { host, store, events, devices } = services
   const pace = createPace()
   const run = findRun(store, runId)!
   const number = runNumber(store, runId)!
@@ -106,6 +107,11 @@ export function startSession(services: Services, runId: string): Session {
         recordMix(store, message.mix)
         updateRun(store, runId, { mixId: message.mix.id })
         return publishRun(services, runId)
+      case 'device':
+        updateRun(store, runId, { runningOn: message.device })
+        return publishRun(services, runId)
+      case 'kernels':
+        return rememberKernelChoice(store, message.key, message.choice)
       case 'checkpoint':
         recordNew(services, message.manifest)
         pruning = pruning.then(() => pruneCheckpoints(services, runId, run.config.keepCheckpoints)).catch((error: unknown) => {
@@ -145,10 +151,11 @@ export function startSession(services: Services, runId: string): Session {
     }
     const mixId = findRun(store, runId)!.mixId
     if (mixId === null) throw new Error('the sample mix was built but never announced')
-    const peakFlopsPerSecond = await machine.measure()
+    devices.makeRoom()
+    const peakFlopsPerSecond = await devices.peak(run.config)
     const from = listCheckpoints(store, runId).find((checkpoint) => checkpoint.valid) ?? null
     rewindRun(services, runId, from)
-    return perform({ kind: 'train', paths, runId, mixId, config: run.config, resumeFrom: from?.id ?? null, codeVersion: host.version, peakFlopsPerSecond })
+    return perform({ kind: 'train', paths, runId, mixId, config: run.config, resumeFrom: from?.id ?? null, codeVersion: host.version, peakFlopsPerSecond, kernels: readKernelChoices(store) })
   }
 
   async function finish(): Promise<void> {

@@ -4,7 +4,7 @@
  * outlive this process; here is only who works now.
  */
 import { AppError, type ErrorData } from '#core/shared/errors.ts'
-import type { Phase, Run, RunConfig } from '#core/shared/runs.ts'
+import type { Device, Phase, Run, RunConfig } from '#core/shared/runs.ts'
 import { findMix } from '#core/store/mixes.ts'
 import { findRun, insertLogLine, insertRun, runsInStatus, updateRun } from '#core/store/runs.ts'
 import { newestUsable } from '../checkpoints/checkpoints.ts'
@@ -22,7 +22,8 @@ export type Supervisor = {
   isBusy(): boolean
   create(config: RunConfig): Run
   stop(runId: string, save: boolean): Run
-  resume(runId: string): Promise<Run>
+  /** Goes on, on another kind of device if one is given. */
+  resume(runId: string, device?: Device): Promise<Run>
   /** Starts the next queued run if nothing trains. */
   pump(): void
   /** Stops what trains (it saves), within a bound, and lets nothing new begin. */
@@ -66,7 +67,7 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
       return presentRun(services, runId)
     },
 
-    async resume(runId) {
+    async resume(runId, device) {
       requireResumable(runId)
       await orphans.waitFor(runId)
       await reconcileCheckpoints(services)
@@ -75,6 +76,7 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
       requireResumable(runId)
       if (from === null && promised !== 0) refuseToBeginAnew(runId)
       rewindRun(services, runId, from)
+      if (device !== undefined) changeDevice(runId, device)
       updateRun(store, runId, { status: 'queued', queuedAt: host.now(), endedAt: null, error: null })
       insertLogLine(store, runId, { at: host.now(), level: 'info', text: from === null ? 'Begun anew at step 0' : `Resumed at step ${from.step}` })
       supervisor.pump()
@@ -136,6 +138,15 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
     if (run === null) throw runNotFound(runId)
     if (['stopped', 'failed', 'interrupted'].includes(run.status)) return run
     throw wrongState('runs.notResumable', runId, run.status, 'Only a run that was stopped, failed or interrupted can be resumed.')
+  }
+
+  /** A recipe says what made the numbers: it changes with the device, and the log tells from where on. */
+  function changeDevice(runId: string, device: Device): void {
+    const { config } = findRun(store, runId)!
+    if (config.device === device) return
+    updateRun(store, runId, { config: { ...config, device, precision: device === 'cpu' ? 'float32' : config.precision } })
+    const text = `Goes on on the device ${device}, before it was ${config.device}: from here on the numbers are not the same to the last bit`
+    insertLogLine(store, runId, { at: host.now(), level: 'warning', text })
   }
 
   /** Nobody who was promised a later step is sent back to 0 unasked; from now on the run itself says that it would be 0. */

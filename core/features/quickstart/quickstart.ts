@@ -128,9 +128,9 @@ function etaSeconds(services: Services, run: Run, phase: Phase | null): number {
   return own + later.reduce((sum, name) => sum + expectedSeconds[name]!, 0) + training
 }
 
-function expectedTraining({ machine }: Services, { config, step }: Run): number {
+function expectedTraining({ devices }: Services, { config, step }: Run): number {
   const tokens = (config.steps - step) * config.sequencesPerStep * config.sequenceLength
-  const peak = machine.known()?.peakFlopsPerSecond
+  const peak = devices.known()?.find(({ kind }) => kind === config.device)?.measured?.flopsPerSecond
   const flopsPerSecond = peak === undefined ? expectedFlopsPerSecond : peak * expectedPeakFraction
   return (tokens * trainingFlopsPerToken(config.model, config.sequenceLength)) / flopsPerSecond
 }

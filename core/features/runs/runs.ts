@@ -17,7 +17,7 @@ export const runsRouter = api.runs.router({
 
   stop: api.runs.stop.handler(({ input, context }) => context.supervisor.stop(input.id, input.save)),
 
-  resume: api.runs.resume.handler(({ input, context }) => context.supervisor.resume(input.id)),
+  resume: api.runs.resume.handler(({ input, context }) => context.supervisor.resume(input.id, input.device)),
 
   rename: api.runs.rename.handler(({ input, context }) => {
     presentRun(context, input.id)

@@ -10,11 +10,11 @@ import type { Services } from '../services.ts'
 const settingsKey = 'settings'
 
 export const systemRouter = api.system.router({
-  about: api.system.about.handler(async ({ context: { host, machine, supervisor } }) => {
+  about: api.system.about.handler(async ({ context: { host, devices, supervisor } }) => {
     // Measured in the background, and not beside a training: whoever asks again finds it.
-    if (machine.known() === null && !supervisor.isBusy()) void machine.measure()
+    const cpu = devices.known()?.find(({ kind }) => kind === 'cpu')
+    if (!cpu?.measured && !supervisor.isBusy()) devices.warmUp()
     const [libraryBytes, disk] = await Promise.all([folderBytes(host.libraryPath), statfs(host.libraryPath)])
-    const known = machine.known()
     return {
       version: host.version,
       libraryPath: host.libraryPath,
@@ -22,9 +22,9 @@ export const systemRouter = api.system.router({
       freeBytes: disk.bavail * disk.bsize,
       host: host.kind,
       platform: `${process.platform} ${process.arch}`,
-      cpu: known?.cpu ?? { name: cpus()[0]?.model.trim() ?? '', cores: availableParallelism(), isa: '' },
+      cpu: { name: cpu?.name ?? cpus()[0]?.model.trim() ?? '', cores: cpu?.threads ?? availableParallelism(), isa: cpu?.architecture ?? '' },
       memoryBytes: totalmem(),
-      peakFlopsPerSecond: known?.peakFlopsPerSecond ?? null,
+      peakFlopsPerSecond: cpu?.measured?.flopsPerSecond ?? null,
     }
   }),
 

@@ -1,4 +1,5 @@
 /** Every migration in order; the database's user_version is how many of them it has had. Never edit one that was released: add the next. */
 import { first } from './0001-first.ts'
+import { runningOn } from './0002-running-on.ts'
 
-export const migrations: readonly string[] = [first]
+export const migrations: readonly string[] = [first, runningOn]

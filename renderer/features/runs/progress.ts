@@ -10,3 +10,8 @@ export const isUnderWay = ({ status }: Pick<Run, 'status'>): boolean => status =
 export const canStop = ({ status }: Pick<Run, 'status'>): boolean => status === 'queued' || status === 'running'
 export const canResume = ({ status, resumableStep }: Pick<Run, 'status' | 'resumableStep'>): boolean =>
   (status === 'stopped' || status === 'interrupted' || status === 'failed') && resumableStep !== null
+
+const deviceErrors = ['device.lost', 'device.notFound', 'device.missing', 'device.noF16', 'backend.memory', 'backend.tensorTooLarge']
+/** Whether its device is why a run ended. A process that died on a card is taken for a driver that crashed. */
+export const isDeviceFailure = ({ status, error, config }: Pick<Run, 'status' | 'error' | 'config'>): boolean =>
+  (status === 'failed' && error !== null && deviceErrors.includes(error.code)) || (status === 'interrupted' && error?.code === 'jobs.died' && config.device === 'webgpu')

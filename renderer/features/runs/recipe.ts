@@ -3,7 +3,8 @@
  * `problems` says what is wrong with one, by field, from the contract's own schema.
  */
 import type { z } from 'zod'
-import { runConfigSchema, type RunConfig } from '#core/shared/runs.ts'
+import { runConfigSchema, type Precision, type RunConfig } from '#core/shared/runs.ts'
+import { choiceOf, deviceOfChoice } from '#renderer/features/devices/choice.ts'
 
 /** The quick start's recipe (resources/presets/quickstart.json; tests/renderer holds them together). */
 const starter = {
@@ -42,6 +43,9 @@ export type RecipeFields = {
   loadBalanceWeight: number | null
   routerZWeight: number | null
   seed: number | null
+  /** A choice of devices/choice.ts. */
+  device: string
+  precision: Precision
 }
 
 /** The recipe to begin with: a copy of `from`, else the small default. */
@@ -61,6 +65,8 @@ export function fieldsOf(config: RunConfig, name: string): RecipeFields {
     loadBalanceWeight: config.loadBalanceWeight,
     routerZWeight: config.routerZWeight,
     seed: config.seed,
+    device: choiceOf(config),
+    precision: config.precision,
   }
 }
 
@@ -69,6 +75,8 @@ export function withFields(base: RunConfig, fields: RecipeFields): unknown {
   const floor = base.optimizer.minLearningRate / base.optimizer.peakLearningRate
   return {
     ...base,
+    ...deviceOfChoice(fields.device),
+    precision: fields.precision,
     name: fields.name,
     steps: fields.steps,
     seed: fields.seed,
@@ -89,6 +97,9 @@ const fieldOfPath: Record<string, keyof RecipeFields> = {
   name: 'name',
   steps: 'steps',
   seed: 'seed',
+  device: 'device',
+  adapter: 'device',
+  precision: 'precision',
   loadBalanceWeight: 'loadBalanceWeight',
   routerZWeight: 'routerZWeight',
   'model.num_experts': 'experts',

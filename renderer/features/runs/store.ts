@@ -1,7 +1,7 @@
 /** All runs, kept current by one stream; actions on runs. Failures of actions are told by a toast and thrown on. */
 import { defineStore } from 'pinia'
 import { computed, ref } from 'vue'
-import type { Run, RunConfig, RunEvent } from '#core/shared/runs.ts'
+import type { Device, Run, RunConfig, RunEvent } from '#core/shared/runs.ts'
 import { api, errorData, follow } from '#renderer/client.ts'
 import { notifyError } from '#renderer/shell/notify.ts'
 
@@ -30,7 +30,7 @@ export const useRuns = defineStore('runs', () => {
   const put = (run: Run): Run => (byId.value.set(run.id, run), run)
   const create = async (config: RunConfig) => put(await api.runs.create({ config }))
   const stop = async (id: string, save: boolean) => put(await told(api.runs.stop({ id, save })))
-  const resume = async (id: string) => put(await told(api.runs.resume({ id })))
+  const resume = async (id: string, device?: Device) => put(await told(api.runs.resume({ id, device })))
   const rename = async (id: string, name: string) => put(await told(api.runs.rename({ id, name })))
   async function remove(id: string, checkpoints: boolean): Promise<number> {
     const { freedBytes } = await told(api.runs.remove({ id, checkpoints }))

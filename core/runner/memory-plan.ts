@@ -1,0 +1,50 @@
+/**
+ * The memory of a recipe without taking any: the trainer is made on a backend that only adds up. The CPU asks for the same to
+ * the byte; a card for a little more, where its kernels need room of their own.
+ */
+import type { Backend, Tensor } from '#core/backend/backend.ts'
+import { planScratch, tensorBytes } from '#core/backend/planner.ts'
+import { listWeights } from '#core/model/parameters.ts'
+import type { MemoryPlan } from '#core/shared/devices.ts'
+import type { RunConfig } from '#core/shared/runs.ts'
+import { trainerOptionsOf } from '#core/train/options.ts'
+import { createTrainer } from '#core/train/trainer.ts'
+
+/** Gives no memory and computes nothing; tells `onTensor` of every tensor that would be placed. */
+function createPlanningBackend(onTensor: (tensor: Tensor) => void): Backend {
+  const refuse = (): never => {
+    throw new Error('a planning backend computes nothing')
+  }
+  return {
+    name: 'reference',
+    description: 'plans only',
+    allocate: (tensors) => tensors.forEach(onTensor),
+    release: () => undefined,
+    write: async () => undefined,
+    read: refuse,
+    snapshot: refuse,
+    async prepare(plan) {
+      const { offsets, totalBytes } = planScratch(plan)
+      for (const tensor of offsets.keys()) onTensor(tensor)
+      return { scratchBytes: totalBytes, run: refuse }
+    },
+    measurePeak: refuse,
+    close: async () => undefined,
+  }
+}
+
+/** What training `config` needs, by part; AdamW keeps two moments of every weight. */
+export async function planMemory(config: RunConfig): Promise<Pick<MemoryPlan, 'plannedBytes' | 'parts' | 'largestTensor'>> {
+  let largest: Tensor | null = null
+  const backend = createPlanningBackend((tensor) => {
+    if (largest === null || tensorBytes(tensor) > tensorBytes(largest)) largest = tensor
+  })
+  const { plannedBytes, weights } = await createTrainer(backend, trainerOptionsOf(config))
+  const weightBytes = listWeights(weights).reduce((sum, tensor) => sum + tensorBytes(tensor), 0)
+  const { name } = largest!
+  return {
+    plannedBytes,
+    parts: { weights: weightBytes, gradients: weightBytes, optimizer: 2 * weightBytes, activations: plannedBytes - 4 * weightBytes },
+    largestTensor: { name, sizeBytes: tensorBytes(largest!) },
+  }
+}
