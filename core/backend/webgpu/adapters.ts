@@ -1,7 +1,8 @@
 /**
  * The GPUs of this machine, as Dawn (npm `webgpu`) finds them over Vulkan, Metal or Direct3D 12, and how one is opened.
  * Dawn is loaded only when something asks: a machine without it, or without a driver, simply has no GPU.
- * It owns no memory and runs nothing. Software adapters are listed and named as such; nothing chooses one by itself.
+ * It owns no memory and runs nothing. Software adapters are listed last and named as such; one is taken unasked only where
+ * there is no card.
  */
 import type * as webgpu from 'webgpu'
 import { AppError } from '#core/shared/errors.ts'
