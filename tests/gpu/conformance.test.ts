@@ -2,6 +2,8 @@
  * Every op on software GPUs against the float64 referee, on every case, with the plain kernels and with those for cards: tiles in workgroup
  * memory, sums by subgroups, float16 operands, and weights that no single binding holds.
  */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { createReferenceBackend } from '#core/backend/reference.ts'
 import { lowerPlan } from '#core/backend/webgpu/lower.ts'
@@ -26,6 +28,7 @@ function conforms(title: string, name: 'SwiftShader' | 'lavapipe', options: WebG
       const found = await runCase(await opened(), opCase)
       for (const [output, values] of Object.entries(expected)) {
         const error = relativeError(found[output]!, values)
+        worst.set(`${name}: ${title}`, { ...worst.get(`${name}: ${title}`), [opCase.op]: Math.max(error, worst.get(`${name}: ${title}`)?.[opCase.op] ?? 0) })
         expect(error, `${opCase.op} ${opCase.label}: ${output} differs by ${error} of its largest value`).toBeLessThanOrEqual(tolerance(opCase))
       }
     }, patienceMs)
@@ -33,6 +36,17 @@ function conforms(title: string, name: 'SwiftShader' | 'lavapipe', options: WebG
 }
 
 nameMissingGpus('op conformance')
+
+/** Worst error of every op by adapter and kernels, as a table in tests/.output/gpu-conformance.md. */
+const worst = new Map<string, Record<string, number>>()
+afterAll(() => {
+  const columns = [...worst.keys()]
+  const rows = [...new Set(opCases.map(({ op }) => op))].map((op) => [op, ...columns.map((column) => worst.get(column)![op]?.toExponential(1) ?? '')])
+  const line = (cells: string[]): string => `| ${cells.join(' | ')} |`
+  const output = join(import.meta.dirname, '../.output')
+  mkdirSync(output, { recursive: true })
+  writeFileSync(join(output, 'gpu-conformance.md'), [line(['worst error of the largest value', ...columns]), line(['---', ...columns.map(() => '---')]), ...rows.map(line), ''].join('\n'))
+})
 
 const isProduct = ({ op }: OpCase): boolean => /inear|head/.test(op)
 

@@ -172,7 +172,7 @@ function drawCurves(): void {
   const y = (loss: number): number => 20 + (1 - loss / top) * (height - bottom - 20)
   const lines = Object.entries(curves).map(([name, losses], i) => {
     const points = losses.map((loss, step) => `${x(step).toFixed(1)},${y(loss).toFixed(1)}`).join(' ')
-    return `<polyline points="${points}" fill="none" stroke="${colours[i]}" stroke-width="${7 - 2.5 * i}" opacity="0.85"/><text x="${width - 220}" y="${60 + 26 * i}" fill="${colours[i]}">${name}, step ${losses.length}: ${losses.at(-1)!.toFixed(4)}</text>`
+    return `<polyline points="${points}" fill="none" stroke="${colours[i]}" stroke-width="${7 - 2.5 * i}" opacity="0.85"/><text x="${width - 260}" y="${60 + 26 * i}" fill="${colours[i]}">${name}, step ${losses.length}: ${losses.at(-1)!.toFixed(4)}</text>`
   })
   const ticks = [0, 1, 2, 3, 4, 5, 6].filter((loss) => loss < top).map((loss) => `<text x="${left - 24}" y="${y(loss) + 5}" fill="#475569">${loss}</text><line x1="${left}" x2="${width - 20}" y1="${y(loss)}" y2="${y(loss)}" stroke="#e2e8f0"/>`)
   const output = join(import.meta.dirname, '../.output')
