@@ -6,7 +6,7 @@
 import { availableParallelism, cpus } from 'node:os'
 import { loadNative, type InstructionSet, type NativeContext, type NativeMemory, type NativeRecord } from '#native/index.ts'
 import { AppError } from '#core/shared/errors.ts'
-import { elementCount, type Backend, type OpName, type Plan, type PreparedPlan, type Tensor, type TensorData } from './backend.ts'
+import { elementCount, type Backend, type OpName, type OpRecord, type Plan, type PreparedPlan, type Tensor, type TensorData } from './backend.ts'
 import { planPersistent, planScratch } from './planner.ts'
 
 export type CpuOptions = {
@@ -14,12 +14,16 @@ export type CpuOptions = {
   threads?: number | undefined
   /** Forces a kernel set. Default: the environment variable MOE_ISA, else the best that the processor has. */
   isa?: string | undefined
+  /** `mixed`: operands of matrix products and attention in bf16, sums and everything else in float32, where the processor multiplies bf16. Default float32. */
+  precision?: 'float32' | 'mixed' | undefined
 }
 
 export type CpuBackend = Backend & {
   readonly name: 'cpu'
   readonly isa: InstructionSet
   readonly threads: number
+  /** What products are computed in: float32 too where mixed was asked for and the processor has no bf16. */
+  readonly precision: 'float32' | 'mixed'
   /** Nanoseconds spent in each op since the backend was made. */
   profile(): Partial<Record<OpName, number>>
 }
@@ -38,7 +42,7 @@ function openContext(options: CpuOptions): NativeContext {
       hint: 'Set MOE_ISA to one of these, or leave it out.',
     })
   }
-  return native.createContext({ threads: options.threads ?? availableParallelism(), isa })
+  return native.createContext({ threads: options.threads ?? availableParallelism(), isa, mixed: options.precision === 'mixed' })
 }
 
 /** Rethrows the addon's failure to allocate as something a user can act on. */
@@ -61,6 +65,26 @@ function toElements(tensor: Tensor, data: TensorData): Float32Array | Int32Array
     throw new TypeError(`write: "${tensor.name}" is ${tensor.dtype}, the data is ${data.constructor.name}`)
   }
   return data instanceof Float64Array ? Float32Array.from(data) : data
+}
+
+/** Whether an op decides on the routing, or its gradient: the router's product stays float32, because a flipped top-k is no rounding error. */
+function routerRecords(plan: Plan): ReadonlySet<OpRecord> {
+  const ofRouter = new Set(plan.records.flatMap(({ op, tensors }) => (op === 'routerSoftmaxForward' ? [tensors[2]] : op === 'routerBackward' ? [tensors[0]] : [])))
+  return new Set(plan.records.filter(({ op, tensors }) => op.startsWith('linear') && tensors.some((tensor) => ofRouter.has(tensor))))
+}
+
+/** Scratch tensors that every op which touches them takes as bf16: most are operands, which would be rounded anyway. */
+function halfTensors(plan: Plan, precise: ReadonlySet<OpRecord>, halvesOf: (op: OpName) => number): ReadonlySet<Tensor> {
+  const found = new Set<Tensor>()
+  const refused = new Set<Tensor>()
+  for (const record of plan.records) {
+    const halves = precise.has(record) ? 0 : halvesOf(record.op)
+    record.tensors.forEach((tensor, i) => {
+      if (tensor?.place === 'scratch') ((halves >> i) & 1 ? found : refused).add(tensor)
+    })
+  }
+  for (const tensor of refused) found.delete(tensor)
+  return found
 }
 
 /** Makes a CPU backend. Throws AppError `native.missing`, `native.broken` or `backend.isa`. */
@@ -96,13 +120,14 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
     }
   }
 
-  const bind = (plan: Plan, offsets: ReadonlyMap<Tensor, number>): NativeRecord[] =>
-    plan.records.map(({ op, tensors, attrs }) => ({
-      op,
-      attrs,
-      tensors: tensors.map((tensor) => {
+  const bind = (plan: Plan, offsets: ReadonlyMap<Tensor, number>, precise: ReadonlySet<OpRecord>, halves: ReadonlySet<Tensor>): NativeRecord[] =>
+    plan.records.map((record) => ({
+      op: record.op,
+      attrs: record.attrs,
+      precise: precise.has(record),
+      tensors: record.tensors.map((tensor) => {
         if (tensor === null) return null
-        if (tensor.place === 'scratch') return { memory: scratch, byteOffset: offsets.get(tensor)!, shape: tensor.shape }
+        if (tensor.place === 'scratch') return { memory: scratch, byteOffset: offsets.get(tensor)!, shape: tensor.shape, half: halves.has(tensor) }
         const { group, byteOffset } = placeOf(tensor)
         return { memory: group.memory, byteOffset, shape: tensor.shape }
       }),
@@ -112,7 +137,8 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
     name: 'cpu',
     isa: context.isa,
     threads: context.threads,
-    description: `${cpus()[0]?.model ?? 'CPU'} · ${context.isa} · ${context.threads} threads · float32`,
+    precision: context.precision,
+    description: `${cpus()[0]?.model ?? 'CPU'} · ${context.isa} · ${context.threads} threads · ${context.precision}`,
 
     allocate(tensors) {
       const layout = planPersistent(tensors)
@@ -155,9 +181,11 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
 
     async prepare(plan): Promise<PreparedPlan> {
       await idle()
-      const { offsets, totalBytes } = planScratch(plan)
+      const precise = routerRecords(plan)
+      const halves = halfTensors(plan, precise, (op) => context.halves(op))
+      const { offsets, totalBytes } = planScratch(plan, halves)
       if (totalBytes > scratch.byteLength) withMemory(totalBytes, () => scratch.resize(totalBytes))
-      const prepared = withMemory(totalBytes, () => context.prepare(bind(plan, offsets)))
+      const prepared = withMemory(totalBytes, () => context.prepare(bind(plan, offsets, precise, halves)))
       return {
         scratchBytes: totalBytes,
         run: () => exclusively(`run of ${plan.name}`, async () => void (await prepared.run())),

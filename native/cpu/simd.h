@@ -1,6 +1,6 @@
-// One vector of floats, as wide as the instruction set this file is compiled for: the only place that knows compilers'
-// vector extensions. GCC and clang (clang-cl too) use their vector types; other compilers get a plain array.
-// Everything lives in the namespace of the instruction set (MOE_KERNELS), so copies of different sets never meet.
+// One vector of floats, as wide as the instruction set this file is compiled for: with bf16.h and transpose.h the only place
+// that knows compilers' vector extensions. GCC and clang (clang-cl too) use their vector types; other compilers get a plain
+// array. Everything lives in the namespace of the instruction set (MOE_KERNELS), so copies of different sets never meet.
 #pragma once
 
 #include <math.h>

@@ -54,7 +54,7 @@ Need headCrossEntropyForwardNeed(const Args&);
 Need headCrossEntropyBackwardNeed(const Args&);
 Need sumOfSquaresNeed(const Args&);
 
-// FLOPs of multiply-adds that fill every thread's vector units for a few milliseconds.
-double multiplyAdd(Pool&);
+// FLOPs of multiply-adds that fill every thread's vector units for a few milliseconds; mixed: of bf16 pairs.
+double multiplyAdd(Pool&, bool mixed);
 
 }  // namespace moe::MOE_KERNELS
