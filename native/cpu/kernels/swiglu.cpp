@@ -5,7 +5,7 @@ namespace moe::MOE_KERNELS {
 namespace {
 
 // One vector of a row: a = gate·silu(x)·u.
-Vec forward(Vec x, Vec u, Vec gate) { return gate * u * x / (splat(1) + exponential(splat(0) - x)); }
+Vec forward(Vec x, Vec u, Vec gate) { return gate * u * x * reciprocal(splat(1) + exponential(splat(0) - x)); }
 
 struct Backward {
   Vec dX, dU, ungated;
@@ -13,7 +13,7 @@ struct Backward {
 
 // Gradients with respect to x and u under dA, and dA·silu(x)·u, whose sum is the gate's gradient.
 Backward backward(Vec dA, Vec x, Vec u, Vec gate) {
-  const Vec sigmoid = splat(1) / (splat(1) + exponential(splat(0) - x));
+  const Vec sigmoid = reciprocal(splat(1) + exponential(splat(0) - x));
   const Vec silu = x * sigmoid;
   const Vec slope = sigmoid + silu - silu * sigmoid;
   return {dA * gate * u * slope, dA * gate * silu, dA * silu * u};
