@@ -7,6 +7,7 @@ import { availableParallelism, cpus } from 'node:os'
 import { loadNative, type InstructionSet, type NativeContext, type NativeMemory, type NativeRecord } from '#native/index.ts'
 import { AppError } from '#core/shared/errors.ts'
 import { elementCount, type Backend, type OpName, type OpRecord, type Plan, type PreparedPlan, type Tensor, type TensorData } from './backend.ts'
+import { fuseHeads } from './fuse.ts'
 import { planPersistent, planScratch } from './planner.ts'
 
 export type CpuOptions = {
@@ -24,8 +25,8 @@ export type CpuBackend = Backend & {
   readonly threads: number
   /** What products are computed in: float32 too where mixed was asked for and the processor has no bf16. */
   readonly precision: 'float32' | 'mixed'
-  /** Nanoseconds spent in each op since the backend was made. */
-  profile(): Partial<Record<OpName, number>>
+  /** Nanoseconds spent in each op since the backend was made; headCrossEntropy is a forward and its backward in one. */
+  profile(): Partial<Record<OpName | 'headCrossEntropy', number>>
 }
 
 /** Where a persistent tensor lies; a group is what one allocate() call made. */
@@ -87,6 +88,19 @@ function halfTensors(plan: Plan, precise: ReadonlySet<OpRecord>, halvesOf: (op: 
   return found
 }
 
+type NativeOp = { op: string; attrs: readonly number[]; tensors: readonly (Tensor | null)[]; record: OpRecord }
+
+/** The plan's records, a fused forward and the backward after it as one op of the kernels. */
+function nativeOps(plan: Plan, fused: ReadonlySet<OpRecord>): NativeOp[] {
+  return plan.records.flatMap((record, i): NativeOp[] => {
+    if (i > 0 && fused.has(plan.records[i - 1]!)) return []
+    if (!fused.has(record)) return [{ ...record, record }]
+    const [loss, lse, x, weight, targets] = record.tensors
+    const [dX, dWeight, , , , , dLoss] = plan.records[i + 1]!.tensors
+    return [{ op: 'headCrossEntropy', attrs: [], tensors: [loss!, lse!, dX!, dWeight!, x!, weight!, targets!, dLoss!], record }]
+  })
+}
+
 /** Makes a CPU backend. Throws AppError `native.missing`, `native.broken` or `backend.isa`. */
 export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
   const context = openContext(options)
@@ -120,12 +134,12 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
     }
   }
 
-  const bind = (plan: Plan, offsets: ReadonlyMap<Tensor, number>, precise: ReadonlySet<OpRecord>, halves: ReadonlySet<Tensor>): NativeRecord[] =>
-    plan.records.map((record) => ({
-      op: record.op,
-      attrs: record.attrs,
+  const bind = (records: readonly NativeOp[], offsets: ReadonlyMap<Tensor, number>, precise: ReadonlySet<OpRecord>, halves: ReadonlySet<Tensor>): NativeRecord[] =>
+    records.map(({ op, attrs, tensors, record }) => ({
+      op,
+      attrs,
       precise: precise.has(record),
-      tensors: record.tensors.map((tensor) => {
+      tensors: tensors.map((tensor) => {
         if (tensor === null) return null
         if (tensor.place === 'scratch') return { memory: scratch, byteOffset: offsets.get(tensor)!, shape: tensor.shape, half: halves.has(tensor) }
         const { group, byteOffset } = placeOf(tensor)
@@ -179,13 +193,14 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
       return { read: async () => copies }
     },
 
-    async prepare(plan): Promise<PreparedPlan> {
+    async prepare(recorded): Promise<PreparedPlan> {
       await idle()
+      const { plan, fused } = fuseHeads(recorded)
       const precise = routerRecords(plan)
       const halves = halfTensors(plan, precise, (op) => context.halves(op))
       const { offsets, totalBytes } = planScratch(plan, halves)
       if (totalBytes > scratch.byteLength) withMemory(totalBytes, () => scratch.resize(totalBytes))
-      const prepared = withMemory(totalBytes, () => context.prepare(bind(plan, offsets, precise, halves)))
+      const prepared = withMemory(totalBytes, () => context.prepare(bind(nativeOps(plan, fused), offsets, precise, halves)))
       return {
         scratchBytes: totalBytes,
         run: () => exclusively(`run of ${plan.name}`, async () => void (await prepared.run())),

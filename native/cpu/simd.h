@@ -7,8 +7,11 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include "intrinsics.h"
+#endif
+
+#if defined(__AVX512F__)
 #define MOE_LANES 16
 #elif defined(__AVX2__)
 #define MOE_LANES 8
@@ -125,6 +128,19 @@ inline Vec reciprocal(Vec x) { MOE_LANEWISE(1.0f / x.lane[i]); }
 #undef MOE_LANEWISE
 
 #endif
+
+inline Vec squareRoot(Vec x) {
+#if MOE_LANES == 16 && defined(__GNUC__)
+  return (Vec)_mm512_sqrt_ps((__m512)x);
+#elif MOE_LANES == 8 && defined(__GNUC__)
+  return (Vec)_mm256_sqrt_ps((__m256)x);
+#else
+  float lane[MOE_LANES];
+  store(lane, x);
+  for (int i = 0; i < MOE_LANES; i++) lane[i] = sqrtf(lane[i]);
+  return load(lane);
+#endif
+}
 
 // The first `count` < lanes floats; the other lanes hold `fill`.
 inline Vec loadPart(const float* from, int64_t count, float fill) {

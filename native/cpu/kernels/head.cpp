@@ -1,6 +1,6 @@
-// headCrossEntropyForward, headCrossEntropyBackward, weightedSumForward. The forward keeps no logits: each finished tile
-// leaves the softmax of its strips. The backward turns tiles of logits into their gradient, for one block of tokens at a
-// time; blocks run one after another, so dWeight sums them in token order.
+// headCrossEntropyForward, headCrossEntropyBackward, the two fused, weightedSumForward. The forward keeps no logits: each
+// finished tile leaves the softmax of its strips. The backward turns tiles of logits into their gradient, for one block of
+// tokens at a time; blocks run one after another, so dWeight sums them in token order. Fused, logits are computed once.
 #include "gemm.h"
 #include "ops.h"
 
@@ -110,26 +110,111 @@ Memory cut(const Args& args, int64_t width, int64_t vocabulary, int64_t rows) {
   return m;
 }
 
-template <class To>
-void backward(const Args& args, Pool& pool) {
-  float *dX = f32(args, 0), *dWeight = f32(args, 1);
-  const Head h = read(args, 2);
+// Gradients of all blocks. `x` is the position of x among the tensors; dX and dWeight stand before it, weight and targets
+// after it. makeBlock(first, count, logits, rest) computes the gradients of a block of logits, given the product that is them.
+template <class MakeBlock>
+void gradients(const Args& args, Pool& pool, int x, const MakeBlock& makeBlock) {
+  float *dX = f32(args, x - 2), *dWeight = f32(args, x - 1);
+  const Head h = read(args, x);
   const int64_t tokenBlock = blockTokens(h.tokens, h.vocabulary);
   const Memory m = cut(args, h.width, h.vocabulary, tokenBlock);
-  const Operand weight = operandOf(args, 3, h.width, true);
+  const Operand weight = operandOf(args, x + 1, h.width, true);
   packB(args.mixed, m.forward, weight, h.vocabulary, h.width, pool);
-  packB(args.mixed, m.backward, operandOf(args, 3, h.width, false), h.width, h.vocabulary, pool);
+  packB(args.mixed, m.backward, operandOf(args, x + 1, h.width, false), h.width, h.vocabulary, pool);
   for (int64_t first = 0; first < h.tokens; first += tokenBlock) {
     const int64_t count = least(tokenBlock, h.tokens - first);
-    const Gradient<To> gradient = {h, f32(args, 5), f32(args, 6), first, reinterpret_cast<To*>(m.dLogits)};
-    const Product logits = {count, h.vocabulary, h.width, operandOf(args, 2, h.width, true, first), weight, nullptr, false, 0, nullptr, m.forward, finishGradient<To>, &gradient};
-    gemm(&logits, 1, args.mixed, m.rest, pool);
-    const bool half = sizeof(To) == sizeof(Half);
-    const Product input = {count, h.width, h.vocabulary, {m.dLogits, h.vocabulary, true, nullptr, half}, {}, dX + first * h.width, false, h.width, nullptr, m.backward};
+    const Product logits = {count, h.vocabulary, h.width, operandOf(args, x, h.width, true, first), weight, nullptr, false, 0, nullptr, m.forward};
+    makeBlock(h, first, count, logits, m);
+    const Product input = {count, h.width, h.vocabulary, {m.dLogits, h.vocabulary, true, nullptr, args.mixed}, {}, dX + first * h.width, false, h.width, nullptr, m.backward};
     gemm(&input, 1, args.mixed, m.rest, pool);
-    const Product weights = {h.vocabulary, h.width, count, {m.dLogits, h.vocabulary, false, nullptr, half}, operandOf(args, 2, h.width, false, first), dWeight, false, h.width, dWeight};
+    const Product weights = {h.vocabulary, h.width, count, {m.dLogits, h.vocabulary, false, nullptr, args.mixed}, operandOf(args, x, h.width, false, first), dWeight, false, h.width, dWeight};
     gemm(&weights, 1, args.mixed, m.rest, pool);
   }
+}
+
+template <class To>
+void backward(const Args& args, Pool& pool) {
+  gradients(args, pool, 2, [&](const Head& h, int64_t first, int64_t, Product logits, const Memory& m) {
+    const Gradient<To> gradient = {h, f32(args, 5), f32(args, 6), first, reinterpret_cast<To*>(m.dLogits)};
+    logits.finish = finishGradient<To>;
+    logits.context = &gradient;
+    gemm(&logits, 1, args.mixed, m.rest, pool);
+  });
+}
+
+// A block of the fused forward and backward: e^(logit − top of its strip) first, then the gradient in its place.
+template <class To>
+struct Fused {
+  Softmax softmax;
+  int64_t first;
+  To* dLogits;
+};
+
+template <class To>
+void finishFused(const void* context, int64_t row, int64_t column, int64_t rows, int64_t columns, float* sums, int64_t stride) {
+  const Fused<To>& f = *static_cast<const Fused<To>*>(context);
+  const Softmax& s = f.softmax;
+  for (int64_t i = 0; i < rows; i++) {
+    const float* logits = sums + i * stride;
+    To* out = f.dLogits + (row + i) * s.head.vocabulary + column;
+    const int64_t t = f.first + row + i, target = targetOf(s.head, t) - column;
+    if (target >= 0 && target < columns) s.loss[t] = logits[target];
+    for (int64_t j = 0; j < columns; j += tileColumns) {
+      const int64_t count = least(tileColumns, columns - j);
+      const float top = largest(logits + j, count);
+      s.strips[(row + i) * s.stripCount + (column + j) / tileColumns] = {top, exponentials(out + j, logits + j, count, 1, top)};
+    }
+  }
+}
+
+// row *= factor.
+template <class To>
+void scaleRow(To* row, float factor, int64_t count) {
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) store(row + i, load(row + i) * splat(factor));
+  if (i < count) storePart(row + i, loadPart(row + i, count - i, 0) * splat(factor), count - i);
+}
+
+// Loss, lse and dLogits of token t from what finishFused left.
+template <class To>
+void finishToken(const Fused<To>& f, int64_t t, float* lse, float dLoss) {
+  const Softmax& s = f.softmax;
+  const int64_t row = t - f.first, target = targetOf(s.head, t), vocabulary = s.head.vocabulary;
+  const Strip* strips = s.strips + row * s.stripCount;
+  To* out = f.dLogits + row * vocabulary;
+  lse[t] = mergeStrips(strips, s.stripCount);
+  s.loss[t] = target < 0 ? 0 : lse[t] - s.loss[t];
+  if (target < 0) {
+    memset(out, 0, vocabulary * sizeof(To));
+    return;
+  }
+  for (int64_t i = 0; i < s.stripCount; i++) scaleRow(out + i * tileColumns, dLoss * expf(strips[i].top - lse[t]), least(tileColumns, vocabulary - i * tileColumns));
+  storeOne(out + target, toFloat(out[target]) - dLoss);
+}
+
+template <class To>
+void fused(const Args& args, Pool& pool) {
+  float *loss = f32(args, 0), *lse = f32(args, 1);
+  const float* dLoss = f32(args, 7);
+  gradients(args, pool, 4, [&](const Head& h, int64_t first, int64_t count, Product logits, const Memory& m) {
+    const int64_t stripCount = divideUp(h.vocabulary, tileColumns);
+    // The strips of a block lie where gemm() will pack the tokens for dWeight.
+    const Fused<To> f = {{h, loss, reinterpret_cast<Strip*>(m.rest.shared), stripCount}, first, reinterpret_cast<To*>(m.dLogits)};
+    logits.finish = finishFused<To>;
+    logits.context = &f;
+    gemm(&logits, 1, args.mixed, m.rest, pool);
+    parallelRanges(pool, count, h.vocabulary / 4, [&](int64_t begin, int64_t end) {
+      for (int64_t t = first + begin; t < first + end; t++) finishToken(f, t, lse, dLoss[t]);
+    });
+  });
+}
+
+Need gradientsNeed(const Args& args, int x) {
+  const int64_t width = dim(args, x, 1), vocabulary = dim(args, x + 1, 0), rows = blockTokens(dim(args, x, 0), vocabulary);
+  Need need = gemmNeed(args.mixed, packedFloats(args.mixed, width, rows), most(vocabulary, rows));
+  need.sharedFloats = most(need.sharedFloats, 2 * rows * divideUp(vocabulary, tileColumns));
+  need.sharedFloats += packedFloats(args.mixed, vocabulary, width) + packedFloats(args.mixed, width, vocabulary) + blockFloats(args, rows, vocabulary);
+  return need;
 }
 
 }  // namespace
@@ -159,12 +244,7 @@ void headCrossEntropyForward(const Args& args, Pool& pool) {
   });
 }
 
-Need headCrossEntropyBackwardNeed(const Args& args) {
-  const int64_t width = dim(args, 2, 1), vocabulary = dim(args, 3, 0), rows = blockTokens(dim(args, 2, 0), vocabulary);
-  Need need = gemmNeed(args.mixed, packedFloats(args.mixed, width, rows), most(vocabulary, rows));
-  need.sharedFloats += packedFloats(args.mixed, vocabulary, width) + packedFloats(args.mixed, width, vocabulary) + blockFloats(args, rows, vocabulary);
-  return need;
-}
+Need headCrossEntropyBackwardNeed(const Args& args) { return gradientsNeed(args, 2); }
 
 // dX (T D), dWeight (V D) from x (T D), weight (V D), targets (T), lse (T), dLoss (T).
 void headCrossEntropyBackward(const Args& args, Pool& pool) {
@@ -173,6 +253,17 @@ void headCrossEntropyBackward(const Args& args, Pool& pool) {
   if (args.mixed) return backward<Half>(args, pool);
 #endif
   backward<float>(args, pool);
+}
+
+Need headCrossEntropyNeed(const Args& args) { return gradientsNeed(args, 4); }
+
+// Both at once: loss (T), lse (T), dX (T D), dWeight (V D) from x (T D), weight (V D), targets (T), dLoss (T).
+void headCrossEntropy(const Args& args, Pool& pool) {
+  checkTargets(read(args, 4), pool);
+#if MOE_BF16
+  if (args.mixed) return fused<Half>(args, pool);
+#endif
+  fused<float>(args, pool);
 }
 
 // sum (1) = Σ values·weights (T), in double.

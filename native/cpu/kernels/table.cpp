@@ -1,5 +1,6 @@
 // The kernel table of one instruction set: {name, tensors, of these optional, attributes, kernel, workspace, which may be bf16}.
-// Counts repeat the rows of core/backend/backend.ts; tests/native/addon.test.ts compares the two.
+// Counts repeat the rows of core/backend/backend.ts; tests/native/addon.test.ts compares the two. headCrossEntropy
+// is none of them: core/backend/fuse.ts makes it of a forward and its backward.
 #include "table.h"
 
 #include "ops.h"
@@ -37,6 +38,7 @@ const Op ops[] = {
     {"moeCombineForward", 4, 1, 0, moeCombineForward, nullptr, bit(1)},
     {"headCrossEntropyForward", 5, 0, 0, headCrossEntropyForward, headCrossEntropyForwardNeed, bit(2)},
     {"headCrossEntropyBackward", 7, 0, 0, headCrossEntropyBackward, headCrossEntropyBackwardNeed, bit(2)},
+    {"headCrossEntropy", 8, 0, 0, headCrossEntropy, headCrossEntropyNeed, bit(4)},
     {"weightedSumForward", 3, 0, 0, weightedSumForward, nullptr, 0},
     {"gatherRowsForward", 3, 0, 0, gatherRowsForward, nullptr, 0},
     {"sumOfSquares", 2, 0, 1, sumOfSquares, sumOfSquaresNeed, 0},
