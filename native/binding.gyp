@@ -24,7 +24,10 @@
   },
   "target_defaults": {
     "defines": ["NAPI_VERSION=8", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],
-    "conditions": [["target_arch == 'x64'", {"defines": ["MOE_HAS_X86"]}]],
+    "conditions": [
+      ["target_arch == 'x64'", {"defines": ["MOE_HAS_X86"]}],
+      ["target_arch == 'x64' and OS != 'win'", {"defines": ["MOE_HAS_BF16"]}]
+    ],
     "cflags!": ["-O3", "-O2", "-fno-omit-frame-pointer"],
     "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-fno-exceptions"],
     "xcode_settings": {
@@ -40,7 +43,10 @@
       "sources": ["cpu/addon.cpp", "cpu/arena.cpp", "cpu/engine.cpp", "cpu/isa.cpp", "cpu/pool.cpp"],
       "include_dirs": ["../node_modules/node-addon-api"],
       "dependencies": ["kernels_portable"],
-      "conditions": [["target_arch == 'x64'", {"dependencies": ["kernels_avx2", "kernels_avx512"]}]],
+      "conditions": [
+        ["target_arch == 'x64'", {"dependencies": ["kernels_avx2", "kernels_avx512"]}],
+        ["target_arch == 'x64' and OS != 'win'", {"dependencies": ["kernels_avx512bf16"]}]
+      ],
       "cflags": ["<@(warnings)", "-O2"],
       "cflags_cc": ["-std=c++17", "-fexceptions"],
       "xcode_settings": {"GCC_ENABLE_CPP_EXCEPTIONS": "YES", "GCC_OPTIMIZATION_LEVEL": "2"},
@@ -78,6 +84,19 @@
           "cflags_cc": ["<@(kernel_flags)", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
           "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(kernel_flags)", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]},
           "msvs_settings": {"VCCLCompilerTool": {"AdditionalOptions": ["/arch:AVX512"]}}
+        }
+      ]
+    }],
+    ["target_arch == 'x64' and OS != 'win'", {
+      "targets": [
+        {
+          "target_name": "kernels_avx512bf16",
+          "type": "static_library",
+          "sources": ["<@(kernel_sources)"],
+          "defines": ["MOE_KERNELS=avx512bf16"],
+          "cflags": ["<@(warnings)"],
+          "cflags_cc": ["<@(kernel_flags)", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mfma", "-mprefer-vector-width=512"],
+          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(kernel_flags)", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mfma"]}
         }
       ]
     }]

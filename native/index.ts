@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { AppError } from '#core/shared/errors.ts'
 
 /** Kernel sets, best first. `portable` exists everywhere; the others where the processor has the instructions. */
-export type InstructionSet = 'avx512' | 'avx2' | 'portable'
+export type InstructionSet = 'avx512bf16' | 'avx512' | 'avx2' | 'portable'
 
 /** Zero-filled memory outside the JavaScript heap. Throws while a run of its context is in flight. */
 export type NativeMemory = {
@@ -25,11 +25,12 @@ export type NativeMemory = {
   free(): void
 }
 
-/** An op of a plan: tensors in record order (null = optional, left out), each at a place in memory. */
+/** An op of a plan: tensors in record order (null = optional, left out), each at a place in memory. `half`: of bf16. `precise`: float32 whatever the context computes in. */
 export type NativeRecord = {
   op: string
-  tensors: ({ memory: NativeMemory; byteOffset: number; shape: readonly number[] } | null)[]
+  tensors: ({ memory: NativeMemory; byteOffset: number; shape: readonly number[]; half?: boolean } | null)[]
   attrs: readonly number[]
+  precise?: boolean
 }
 
 export type NativePlan = {
@@ -41,6 +42,10 @@ export type NativePlan = {
 export type NativeContext = {
   readonly isa: InstructionSet
   readonly threads: number
+  /** float32 too where mixed was asked for and the kernel set has no bf16. */
+  readonly precision: 'float32' | 'mixed'
+  /** Bit i is set where tensor i of the op may be bf16. */
+  halves(op: string): number
   allocate(bytes: number): NativeMemory
   prepare(records: readonly NativeRecord[]): NativePlan
   /** Multiply-add peak of all threads, FLOP/s. */
@@ -54,7 +59,7 @@ export type NativeContext = {
 export type NativeModule = {
   /** The kernel sets that this processor can run, best first. */
   instructionSets(): InstructionSet[]
-  createContext(options: { threads?: number | undefined; isa?: string | undefined }): NativeContext
+  createContext(options: { threads?: number | undefined; isa?: string | undefined; mixed?: boolean | undefined }): NativeContext
 }
 
 const builtFile = join('native', 'build', 'Release', 'moe.node')

@@ -6,7 +6,8 @@
 import { availableParallelism, cpus } from 'node:os'
 import { loadNative, type InstructionSet, type NativeContext, type NativeMemory, type NativeRecord } from '#native/index.ts'
 import { AppError } from '#core/shared/errors.ts'
-import { elementCount, type Backend, type OpName, type Plan, type PreparedPlan, type Tensor, type TensorData } from './backend.ts'
+import { elementCount, type Backend, type OpName, type OpRecord, type Plan, type PreparedPlan, type Tensor, type TensorData } from './backend.ts'
+import { fuseHeads } from './fuse.ts'
 import { planPersistent, planScratch } from './planner.ts'
 
 export type CpuOptions = {
@@ -14,14 +15,18 @@ export type CpuOptions = {
   threads?: number | undefined
   /** Forces a kernel set. Default: the environment variable MOE_ISA, else the best that the processor has. */
   isa?: string | undefined
+  /** `mixed`: operands of matrix products and attention in bf16, sums and everything else in float32, where the processor multiplies bf16. Default float32. */
+  precision?: 'float32' | 'mixed' | undefined
 }
 
 export type CpuBackend = Backend & {
   readonly name: 'cpu'
   readonly isa: InstructionSet
   readonly threads: number
-  /** Nanoseconds spent in each op since the backend was made. */
-  profile(): Partial<Record<OpName, number>>
+  /** What products are computed in: float32 too where mixed was asked for and the processor has no bf16. */
+  readonly precision: 'float32' | 'mixed'
+  /** Nanoseconds spent in each op since the backend was made; headCrossEntropy is a forward and its backward in one. */
+  profile(): Partial<Record<OpName | 'headCrossEntropy', number>>
 }
 
 /** Where a persistent tensor lies; a group is what one allocate() call made. */
@@ -38,7 +43,7 @@ function openContext(options: CpuOptions): NativeContext {
       hint: 'Set MOE_ISA to one of these, or leave it out.',
     })
   }
-  return native.createContext({ threads: options.threads ?? availableParallelism(), isa })
+  return native.createContext({ threads: options.threads ?? availableParallelism(), isa, mixed: options.precision === 'mixed' })
 }
 
 /** Rethrows the addon's failure to allocate as something a user can act on. */
@@ -61,6 +66,39 @@ function toElements(tensor: Tensor, data: TensorData): Float32Array | Int32Array
     throw new TypeError(`write: "${tensor.name}" is ${tensor.dtype}, the data is ${data.constructor.name}`)
   }
   return data instanceof Float64Array ? Float32Array.from(data) : data
+}
+
+/** Whether an op decides on the routing, or its gradient: the router's product stays float32, because a flipped top-k is no rounding error. */
+function routerRecords(plan: Plan): ReadonlySet<OpRecord> {
+  const ofRouter = new Set(plan.records.flatMap(({ op, tensors }) => (op === 'routerSoftmaxForward' ? [tensors[2]] : op === 'routerBackward' ? [tensors[0]] : [])))
+  return new Set(plan.records.filter(({ op, tensors }) => op.startsWith('linear') && tensors.some((tensor) => ofRouter.has(tensor))))
+}
+
+/** Scratch tensors that every op which touches them takes as bf16: most are operands, which would be rounded anyway. */
+function halfTensors(plan: Plan, precise: ReadonlySet<OpRecord>, halvesOf: (op: OpName) => number): ReadonlySet<Tensor> {
+  const found = new Set<Tensor>()
+  const refused = new Set<Tensor>()
+  for (const record of plan.records) {
+    const halves = precise.has(record) ? 0 : halvesOf(record.op)
+    record.tensors.forEach((tensor, i) => {
+      if (tensor?.place === 'scratch') ((halves >> i) & 1 ? found : refused).add(tensor)
+    })
+  }
+  for (const tensor of refused) found.delete(tensor)
+  return found
+}
+
+type NativeOp = { op: string; attrs: readonly number[]; tensors: readonly (Tensor | null)[]; record: OpRecord }
+
+/** The plan's records, a fused forward and the backward after it as one op of the kernels. */
+function nativeOps(plan: Plan, fused: ReadonlySet<OpRecord>): NativeOp[] {
+  return plan.records.flatMap((record, i): NativeOp[] => {
+    if (i > 0 && fused.has(plan.records[i - 1]!)) return []
+    if (!fused.has(record)) return [{ ...record, record }]
+    const [loss, lse, x, weight, targets] = record.tensors
+    const [dX, dWeight, , , , , dLoss] = plan.records[i + 1]!.tensors
+    return [{ op: 'headCrossEntropy', attrs: [], tensors: [loss!, lse!, dX!, dWeight!, x!, weight!, targets!, dLoss!], record }]
+  })
 }
 
 /** Makes a CPU backend. Throws AppError `native.missing`, `native.broken` or `backend.isa`. */
@@ -96,13 +134,14 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
     }
   }
 
-  const bind = (plan: Plan, offsets: ReadonlyMap<Tensor, number>): NativeRecord[] =>
-    plan.records.map(({ op, tensors, attrs }) => ({
+  const bind = (records: readonly NativeOp[], offsets: ReadonlyMap<Tensor, number>, precise: ReadonlySet<OpRecord>, halves: ReadonlySet<Tensor>): NativeRecord[] =>
+    records.map(({ op, attrs, tensors, record }) => ({
       op,
       attrs,
+      precise: precise.has(record),
       tensors: tensors.map((tensor) => {
         if (tensor === null) return null
-        if (tensor.place === 'scratch') return { memory: scratch, byteOffset: offsets.get(tensor)!, shape: tensor.shape }
+        if (tensor.place === 'scratch') return { memory: scratch, byteOffset: offsets.get(tensor)!, shape: tensor.shape, half: halves.has(tensor) }
         const { group, byteOffset } = placeOf(tensor)
         return { memory: group.memory, byteOffset, shape: tensor.shape }
       }),
@@ -112,7 +151,8 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
     name: 'cpu',
     isa: context.isa,
     threads: context.threads,
-    description: `${cpus()[0]?.model ?? 'CPU'} · ${context.isa} · ${context.threads} threads · float32`,
+    precision: context.precision,
+    description: `${cpus()[0]?.model ?? 'CPU'} · ${context.isa} · ${context.threads} threads · ${context.precision}`,
 
     allocate(tensors) {
       const layout = planPersistent(tensors)
@@ -153,11 +193,14 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
       return { read: async () => copies }
     },
 
-    async prepare(plan): Promise<PreparedPlan> {
+    async prepare(recorded): Promise<PreparedPlan> {
       await idle()
-      const { offsets, totalBytes } = planScratch(plan)
+      const { plan, fused } = fuseHeads(recorded)
+      const precise = routerRecords(plan)
+      const halves = halfTensors(plan, precise, (op) => context.halves(op))
+      const { offsets, totalBytes } = planScratch(plan, halves)
       if (totalBytes > scratch.byteLength) withMemory(totalBytes, () => scratch.resize(totalBytes))
-      const prepared = withMemory(totalBytes, () => context.prepare(bind(plan, offsets)))
+      const prepared = withMemory(totalBytes, () => context.prepare(bind(nativeOps(plan, fused), offsets, precise, halves)))
       return {
         scratchBytes: totalBytes,
         run: () => exclusively(`run of ${plan.name}`, async () => void (await prepared.run())),

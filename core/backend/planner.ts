@@ -15,9 +15,9 @@ export type Lifetime = { tensor: Tensor; first: number; last: number }
 /** Byte offset of every tensor, and the bytes of the whole. */
 export type Layout = { offsets: Map<Tensor, number>; totalBytes: number }
 
-/** Bytes of a tensor, rounded up to the alignment. */
-export function tensorBytes(tensor: Tensor): number {
-  return Math.ceil((elementCount(tensor) * 4) / alignmentBytes) * alignmentBytes
+/** Bytes of a tensor, rounded up to the alignment; `halves` are those a backend stores in two bytes an element. */
+export function tensorBytes(tensor: Tensor, halves?: ReadonlySet<Tensor>): number {
+  return Math.ceil((elementCount(tensor) * (halves?.has(tensor) ? 2 : 4)) / alignmentBytes) * alignmentBytes
 }
 
 /** Lifetimes of the plan's scratch tensors. Throws when one is read before any op has written it. */
@@ -41,16 +41,16 @@ const insideSlab = (start: number, bytes: number, slabBytes: number): number =>
   Math.floor(start / slabBytes) === Math.floor((start + bytes - 1) / slabBytes) ? start : Math.ceil(start / slabBytes) * slabBytes
 
 /** planLifetimes of the plan's own tensors. */
-export function planScratch(plan: Plan): Layout {
-  return planLifetimes(lifetimes(plan))
+export function planScratch(plan: Plan, halves?: ReadonlySet<Tensor>): Layout {
+  return planLifetimes(lifetimes(plan), Infinity, halves)
 }
 
 /**
  * First-fit by decreasing size: each tensor takes the lowest offset where no tensor that lives at the same time is.
  * Equal inputs give equal layouts. With `slabBytes` no tensor crosses a multiple of it; none may be larger.
  */
-export function planLifetimes(lives: readonly Lifetime[], slabBytes = Infinity): Layout {
-  const order = lives.map((life, index) => ({ ...life, index, bytes: tensorBytes(life.tensor) }))
+export function planLifetimes(lives: readonly Lifetime[], slabBytes = Infinity, halves?: ReadonlySet<Tensor>): Layout {
+  const order = lives.map((life, index) => ({ ...life, index, bytes: tensorBytes(life.tensor, halves) }))
   order.sort((a, b) => b.bytes - a.bytes || a.index - b.index)
   const placed: { first: number; last: number; start: number; end: number }[] = []
   const offsets = new Map<Tensor, number>()

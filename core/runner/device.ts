@@ -34,7 +34,7 @@ export const cpuChoice: DeviceChoice = { device: 'cpu', adapter: null, precision
 const cpuRounds = 4
 
 /** As people write them. */
-const instructionSetNames = { avx512: 'AVX-512', avx2: 'AVX2', portable: 'portable' } as const
+const instructionSetNames = { avx512bf16: 'AVX-512 with bf16', avx512: 'AVX-512', avx2: 'AVX2', portable: 'portable' } as const
 
 const processorName = (): string => cpus()[0]?.model.trim() || 'unknown processor'
 
@@ -44,7 +44,7 @@ export const machineMemoryBytes = (): number => Math.min(totalmem(), process.con
 /** Opens the device that a recipe names; without `kernels`, a card's are chosen anew. */
 export async function openDevice({ device, adapter, precision, threads }: DeviceChoice, kernels?: Kernels): Promise<OpenDevice> {
   if (device === 'cpu') {
-    const backend = createCpuBackend(threads > 0 ? { threads } : {})
+    const backend = createCpuBackend({ precision, ...(threads > 0 && { threads }) })
     return { backend, about: aboutCpu(backend), bindingLimitBytes: null }
   }
   const backend = await createWebGpuBackend({ adapter, precision, remembered: rememberedBy(kernels) })
@@ -57,12 +57,12 @@ const rememberedBy = (kernels: Kernels | undefined): WebGpuOptions['remembered']
     set: (key, variants) => kernels.onChosen(key, JSON.stringify(variants)),
   }
 
-const aboutCpu = ({ isa }: CpuBackend): OpenDevice['about'] => ({
+const aboutCpu = ({ isa, precision }: CpuBackend): OpenDevice['about'] => ({
   kind: 'cpu',
   name: processorName(),
   api: instructionSetNames[isa],
   driver: '',
-  precision: 'float32',
+  precision,
   isSoftware: false,
 })
 

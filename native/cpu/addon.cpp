@@ -196,7 +196,7 @@ class PlanObject : public Napi::ObjectWrap<PlanObject> {
   std::shared_ptr<Plan> plan_;
 };
 
-// An engine: allocate, prepare, measurePeak, profile, isa, threads, close.
+// An engine: allocate, prepare, measurePeak, profile, isa, precision, halves, threads, close.
 class ContextObject : public Napi::ObjectWrap<ContextObject> {
  public:
   static Napi::Function define(Napi::Env env) {
@@ -204,6 +204,7 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
                        {InstanceMethod<&ContextObject::allocate>("allocate"), InstanceMethod<&ContextObject::prepare>("prepare"),
                         InstanceMethod<&ContextObject::measurePeak>("measurePeak"), InstanceMethod<&ContextObject::profile>("profile"),
                         InstanceMethod<&ContextObject::close>("close"), InstanceAccessor<&ContextObject::isa>("isa"),
+                        InstanceAccessor<&ContextObject::precision>("precision"), InstanceMethod<&ContextObject::halves>("halves"),
                         InstanceAccessor<&ContextObject::threads>("threads")});
   }
 
@@ -218,6 +219,15 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
   }
 
   Napi::Value isa(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), engine_->kernels().isa); }
+  Napi::Value precision(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), engine_->isMixed() ? "mixed" : "float32"); }
+
+  // halves(op): bit i is set where tensor i of the op may be bf16.
+  Napi::Value halves(const Napi::CallbackInfo& info) {
+    const Op* op = info[0].IsString() ? engine_->findOp(info[0].As<Napi::String>().Utf8Value()) : nullptr;
+    if (op == nullptr) typeError(info[0], "halves: op", "the name of an op");
+    return Napi::Number::New(info.Env(), engine_->isMixed() ? op->halves : 0);
+  }
+
   Napi::Value threads(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), opened(info.Env(), "threads").threads()); }
 
   Napi::Value allocate(const Napi::CallbackInfo& info) {
@@ -228,7 +238,8 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
     return memory;
   }
 
-  void bindTensor(Plan& plan, const Napi::Value& value, const std::string& what, bool optional) {
+  // `mayBeHalf`: the op takes bf16 here.
+  void bindTensor(Plan& plan, const Napi::Value& value, const std::string& what, bool optional, bool mayBeHalf) {
     Tensor tensor{};
     if (value.IsNull() && optional) {
       plan.tensors.push_back(tensor);
@@ -241,7 +252,9 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
     const Napi::Array shape = arrayOf(object.Get("shape"), what + ".shape");
     if (shape.Length() > maxRank) typeError(shape, what + ".shape", "at most " + std::to_string(maxRank) + " sizes");
     tensor.rank = static_cast<int>(shape.Length());
-    double bytes = sizeof(float);
+    tensor.half = object.Get("half").ToBoolean();
+    if (tensor.half && !mayBeHalf) typeError(object.Get("half"), what + ".half", "false");
+    double bytes = tensor.half ? sizeof(uint16_t) : sizeof(float);
     for (int axis = 0; axis < tensor.rank; axis++) {
       tensor.shape[axis] = integerOf(shape.Get(static_cast<uint32_t>(axis)), what + ".shape[" + std::to_string(axis) + "]", 1, 1LL << 40);
       bytes *= static_cast<double>(tensor.shape[axis]);
@@ -261,11 +274,12 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
     const Op* op = name.IsString() ? engine_->findOp(name.As<Napi::String>().Utf8Value()) : nullptr;
     if (op == nullptr) typeError(name, at + ".op", "the name of an op");
     const std::string what = at + " (" + op->name + ")";
-    plan.steps.push_back({op, plan.tensors.size(), plan.attrs.size()});
+    const bool mixed = engine_->isMixed() && !record.Get("precise").ToBoolean();
+    plan.steps.push_back({op, plan.tensors.size(), plan.attrs.size(), mixed});
     const Napi::Array tensors = arrayOf(record.Get("tensors"), what + ".tensors"), attrs = arrayOf(record.Get("attrs"), what + ".attrs");
     if (static_cast<int>(tensors.Length()) != op->tensors) throw Napi::TypeError::New(Env(), what + " has " + std::to_string(tensors.Length()) + " tensors, expected " + std::to_string(op->tensors));
     if (static_cast<int>(attrs.Length()) != op->attrs) throw Napi::TypeError::New(Env(), what + " has " + std::to_string(attrs.Length()) + " attrs, expected " + std::to_string(op->attrs));
-    for (int i = 0; i < op->tensors; i++) bindTensor(plan, tensors.Get(static_cast<uint32_t>(i)), what + ".tensors[" + std::to_string(i) + "]", i >= op->tensors - op->optional);
+    for (int i = 0; i < op->tensors; i++) bindTensor(plan, tensors.Get(static_cast<uint32_t>(i)), what + ".tensors[" + std::to_string(i) + "]", i >= op->tensors - op->optional, mixed && (op->halves >> i & 1) != 0);
     for (int i = 0; i < op->attrs; i++) {
       const Napi::Value attr = attrs.Get(static_cast<uint32_t>(i));
       if (!attr.IsNumber()) typeError(attr, what + ".attrs[" + std::to_string(i) + "]", "a number");
@@ -320,7 +334,7 @@ Napi::Value instructionSets(const Napi::CallbackInfo& info) {
   return names;
 }
 
-// createContext({threads?, isa?}): defaults are all hardware threads and the best instruction set.
+// createContext({threads?, isa?, mixed?}): defaults are all hardware threads, the best instruction set, float32.
 Napi::Value createContext(const Napi::CallbackInfo& info) {
   const Napi::Object options = objectOf(info[0], "createContext: options");
   const Napi::Value threads = options.Get("threads"), isa = options.Get("isa");
@@ -335,7 +349,7 @@ Napi::Value createContext(const Napi::CallbackInfo& info) {
   }
   if (chosen == nullptr) typeError(isa, "createContext: isa", "one that this processor has: " + known);
   const Napi::Object object = info.Env().GetInstanceData<Classes>()->context.New({});
-  ContextObject::Unwrap(object)->open(std::make_shared<Engine>(*chosen, count));
+  ContextObject::Unwrap(object)->open(std::make_shared<Engine>(*chosen, count, options.Get("mixed").ToBoolean()));
   return object;
 }
 

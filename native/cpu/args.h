@@ -11,9 +11,11 @@ class Pool;
 
 constexpr int maxRank = 4;
 
-// One tensor argument. `data` is null for an optional argument that was left out (and while a plan is measured).
+// One tensor argument. `data` is null for an optional argument that was left out (and while a plan is measured). `half`:
+// its elements are bf16 instead of float32, which a mixed op allows for some of its arguments.
 struct Tensor {
   void* data;
+  bool half;
   int rank;
   int64_t shape[maxRank];
 };
@@ -31,6 +33,7 @@ struct Args {
   const Tensor* tensors;
   const double* attrs;
   Workspace work;
+  bool mixed;  // operands of products are bf16, their sums float32
 };
 
 // Workspace an op needs, in floats; from shapes and attributes only.
@@ -39,7 +42,8 @@ struct Need {
   int64_t perThreadFloats;
 };
 
-// One row of a kernel table. The last `optional` of `tensors` may be null. `need` may be null (no workspace).
+// One row of a kernel table. The last `optional` of `tensors` may be null. `need` may be null (no workspace). Bit i of
+// `halves`: tensor i may be bf16 when the op is mixed.
 struct Op {
   const char* name;
   int tensors;
@@ -47,14 +51,17 @@ struct Op {
   int attrs;
   void (*run)(const Args&, Pool&);
   Need (*need)(const Args&);
+  uint32_t halves;
 };
 
-// All ops compiled for one instruction set. multiplyAdd keeps every thread's FMA units busy and returns the FLOPs done.
+// All ops compiled for one instruction set. hasMixed: it multiplies bf16. multiplyAdd keeps every thread's multiply-add units
+// busy, in float32 or mixed, and returns the FLOPs done.
 struct KernelSet {
   const char* isa;
+  bool hasMixed;
   const Op* ops;
   int opCount;
-  double (*multiplyAdd)(Pool&);
+  double (*multiplyAdd)(Pool&, bool mixed);
 };
 
 }  // namespace moe

@@ -30,7 +30,8 @@ std::string describe(const Op& op, const Pool::Failure& failure) {
 
 }  // namespace
 
-Engine::Engine(const KernelSet& kernels, int threads) : kernels_(kernels), pool_(new Pool(threads)), nanoseconds_(kernels.opCount, 0) {}
+Engine::Engine(const KernelSet& kernels, int threads, bool mixed)
+    : kernels_(kernels), mixed_(mixed && kernels.hasMixed), pool_(new Pool(threads)), nanoseconds_(kernels.opCount, 0) {}
 
 void Engine::close() {
   pool_.reset();
@@ -45,7 +46,7 @@ const Op* Engine::findOp(const std::string& name) const {
 
 Args Engine::argsOf(const Plan& plan, const Plan::Step& step) const {
   float* memory = reinterpret_cast<float*>(workspace_.data());
-  return {plan.tensors.data() + step.firstTensor, plan.attrs.data() + step.firstAttr, {memory, need_.sharedFloats, memory + need_.sharedFloats, need_.perThreadFloats}};
+  return {plan.tensors.data() + step.firstTensor, plan.attrs.data() + step.firstAttr, {memory, need_.sharedFloats, memory + need_.sharedFloats, need_.perThreadFloats}, step.mixed};
 }
 
 void Engine::reserve(const Plan& plan) {
@@ -79,7 +80,7 @@ double Engine::measurePeak() {
   const auto end = Clock::now() + std::chrono::milliseconds(200);
   while (Clock::now() < end) {
     const auto start = Clock::now();
-    const double flops = kernels_.multiplyAdd(*pool_);
+    const double flops = kernels_.multiplyAdd(*pool_, mixed_);
     best = std::max(best, flops / std::chrono::duration<double>(Clock::now() - start).count());
   }
   return best;

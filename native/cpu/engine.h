@@ -26,6 +26,7 @@ struct Plan {
     const Op* op;
     size_t firstTensor;
     size_t firstAttr;
+    bool mixed;
   };
   std::vector<Step> steps;
   std::vector<Tensor> tensors;
@@ -35,7 +36,8 @@ struct Plan {
 
 class Engine {
  public:
-  Engine(const KernelSet& kernels, int threads);
+  // `mixed` falls back to float32 where the kernel set has no bf16.
+  Engine(const KernelSet& kernels, int threads, bool mixed);
 
   // Ends the threads and frees the workspace. Only isClosed() may be asked afterwards.
   void close();
@@ -43,6 +45,7 @@ class Engine {
 
   const KernelSet& kernels() const { return kernels_; }
   int threads() const { return pool_->threads(); }
+  bool isMixed() const { return mixed_; }
   // null when there is no such op.
   const Op* findOp(const std::string& name) const;
 
@@ -62,6 +65,7 @@ class Engine {
   Args argsOf(const Plan& plan, const Plan::Step& step) const;
 
   const KernelSet& kernels_;
+  const bool mixed_;
   std::unique_ptr<Pool> pool_;
   Arena workspace_{0};
   Need need_{0, 0};

@@ -48,6 +48,10 @@ bool spinUntil(Ready ready) {
 struct Pool::State {
   alignas(64) std::atomic<uint64_t> ticket{0};
   alignas(64) std::atomic<int64_t> done{0};
+  struct alignas(64) Count {
+    std::atomic<int64_t> value{0};
+  };
+  Count counts[maxCounts];
   alignas(64) std::atomic<int> sleepers{0};
   std::atomic<bool> stopping{false};
   Task task = nullptr;
@@ -121,6 +125,19 @@ void Pool::run(int64_t tiles, Task task, const void* context) {
   state.work(0);
   const auto finished = [&state, tiles] { return state.done.load(std::memory_order_acquire) == tiles; };
   while (!spinUntil(finished)) std::this_thread::yield();
+}
+
+void Pool::clearCounts(int count) {
+  for (int i = 0; i < count; i++) state_->counts[i].value.store(0, std::memory_order_relaxed);
+}
+
+void Pool::count(int which) { state_->counts[which].value.fetch_add(1, std::memory_order_release); }
+
+void Pool::awaitCount(int which, int64_t target) {
+  const std::atomic<int64_t>& value = state_->counts[which].value;
+  if (value.load(std::memory_order_acquire) >= target) return;
+  const auto reached = [&value, target] { return value.load(std::memory_order_acquire) >= target; };
+  while (!spinUntil(reached)) std::this_thread::yield();
 }
 
 void Pool::fail(const char* what, int64_t index, int64_t found, int64_t limit) {

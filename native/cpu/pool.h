@@ -24,6 +24,13 @@ class Pool {
   // Runs task(context, 0 .. tiles-1, thread) and returns when all are done. Not reentrant; one caller at a time.
   void run(int64_t tiles, Task task, const void* context);
 
+  // Counts for tiles that build on others of the same job: a tile may wait only for tiles of lower numbers, which somebody
+  // has claimed. Cleared before the job; `which` is below maxCounts.
+  static constexpr int maxCounts = 64;
+  void clearCounts(int count);
+  void count(int which);
+  void awaitCount(int which, int64_t target);
+
   // A kernel met an index outside [0, limit): what[index] is `found`. The first report wins; the run will reject.
   void fail(const char* what, int64_t index, int64_t found, int64_t limit);
 

@@ -1,11 +1,15 @@
-// One vector of floats, as wide as the instruction set this file is compiled for: the only place that knows compilers'
-// vector extensions. GCC and clang (clang-cl too) use their vector types; other compilers get a plain array.
-// Everything lives in the namespace of the instruction set (MOE_KERNELS), so copies of different sets never meet.
+// One vector of floats, as wide as the instruction set this file is compiled for: with bf16.h and transpose.h the only place
+// that knows compilers' vector extensions. GCC and clang (clang-cl too) use their vector types; other compilers get a plain
+// array. Everything lives in the namespace of the instruction set (MOE_KERNELS), so copies of different sets never meet.
 #pragma once
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+
+#if defined(__AVX2__)
+#include "intrinsics.h"
+#endif
 
 #if defined(__AVX512F__)
 #define MOE_LANES 16
@@ -46,6 +50,34 @@ inline Vec splat(float x) { return x - Vec{}; }
 inline Vec select(VecInt mask, Vec yes, Vec no) { return reinterpret_cast<Vec>((reinterpret_cast<VecInt>(yes) & mask) | (reinterpret_cast<VecInt>(no) & ~mask)); }
 inline Vec larger(Vec a, Vec b) { return select(a > b, a, b); }
 
+#if defined(__AVX512F__)
+
+// e^x, relative error below 2e-7; 0 from −110 down, capped at e^88, NaN stays NaN. Range reduction by n·ln 2, |r| ≤ ln 2 / 2,
+// then the Taylor series to r⁷/7! (remainder below 6e-9), scaled by 2^n.
+inline Vec exponential(Vec x) {
+  // The order of the operands lets NaN through.
+  const __m512 capped = _mm512_min_ps(_mm512_set1_ps(88.0f), _mm512_max_ps(_mm512_set1_ps(-110.0f), (__m512)x));
+  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(capped, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), capped));
+  __m512 series = _mm512_set1_ps(1.0f / 5040);
+  series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(1.0f / 720));
+  series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(1.0f / 120));
+  series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(1.0f / 24));
+  series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(1.0f / 6));
+  series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(0.5f));
+  series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(1.0f));
+  series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(1.0f));
+  return (Vec)_mm512_scalef_ps(series, n);
+}
+
+// 1/x of a finite x, within two units in the last place.
+inline Vec reciprocal(Vec x) {
+  const __m512 guess = _mm512_rcp14_ps((__m512)x);
+  return (Vec)_mm512_mul_ps(guess, _mm512_fnmadd_ps((__m512)x, guess, _mm512_set1_ps(2.0f)));
+}
+
+#else
+
 // e^x, relative error below 2e-7; 0 below -87.3, capped at e^88, NaN stays NaN. Range reduction by n·ln 2, |r| ≤ ln 2 / 2,
 // then the Taylor series to r⁷/7! (remainder below 6e-9) and n added to the exponent bits.
 inline Vec exponential(Vec x) {
@@ -65,6 +97,10 @@ inline Vec exponential(Vec x) {
   const Vec power = reinterpret_cast<Vec>(reinterpret_cast<VecInt>(series) + (reinterpret_cast<VecInt>(shifted) << 23));
   return select(x == x, select(x < -87.3f, Vec{}, power), x);
 }
+
+inline Vec reciprocal(Vec x) { return 1.0f / x; }
+
+#endif
 
 #else
 
@@ -87,9 +123,24 @@ inline Vec operator/(Vec a, Vec b) { MOE_LANEWISE(a.lane[i] / b.lane[i]); }
 inline Vec larger(Vec a, Vec b) { MOE_LANEWISE(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
 inline Vec exponential(Vec x) { MOE_LANEWISE(x.lane[i] < -87.3f ? 0.0f : expf(x.lane[i] > 88.0f ? 88.0f : x.lane[i])); }
 
+inline Vec reciprocal(Vec x) { MOE_LANEWISE(1.0f / x.lane[i]); }
+
 #undef MOE_LANEWISE
 
 #endif
+
+inline Vec squareRoot(Vec x) {
+#if MOE_LANES == 16 && defined(__GNUC__)
+  return (Vec)_mm512_sqrt_ps((__m512)x);
+#elif MOE_LANES == 8 && defined(__GNUC__)
+  return (Vec)_mm256_sqrt_ps((__m256)x);
+#else
+  float lane[MOE_LANES];
+  store(lane, x);
+  for (int i = 0; i < MOE_LANES; i++) lane[i] = sqrtf(lane[i]);
+  return load(lane);
+#endif
+}
 
 // The first `count` < lanes floats; the other lanes hold `fill`.
 inline Vec loadPart(const float* from, int64_t count, float fill) {

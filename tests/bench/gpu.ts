@@ -12,7 +12,8 @@ import { modelConfigSchema, trainingFlopsPerToken } from '#core/shared/models.ts
 import { createRandom } from '#core/shared/random.ts'
 import { createTrainer } from '#core/train/trainer.ts'
 import { argumentData, caseArguments, opCases, type OpCase } from '../ops/cases.ts'
-import { benchCase, cpuLetters, median, type Letters } from './op-case.ts'
+import { median } from './measure.ts'
+import { benchCase, cpuLetters, type Letters } from './op-case.ts'
 
 /** What a software adapter gets through in seconds. */
 const softwareLetters: Letters = { ...cpuLetters, T: 128, S: 512, R: 512, X: 512, Y: 512, V: 1024, P: 256, flat: 100_000, sequence: 64 }
@@ -89,7 +90,7 @@ async function timeStep(options: Parameters<typeof createWebGpuBackend>[0], isSo
 }
 
 /** Prints the tables, or one JSON value. */
-export async function benchGpu(argv: readonly string[]): Promise<void> {
+export async function benchGpu(argv: readonly string[]): Promise<never> {
   const option = (name: string): string | undefined => argv[argv.indexOf(`--${name}`) + 1 || argv.length]
   const options = { adapter: option('adapter') ?? null, precision: option('precision') === 'mixed' ? ('mixed' as const) : ('float32' as const) }
   const only = argv.filter((word) => !word.startsWith('--'))[1]
@@ -125,5 +126,5 @@ export async function benchGpu(argv: readonly string[]): Promise<void> {
     for (const [kernel, nanoseconds] of kernels.slice(0, 24)) say(`${kernel.padEnd(66)} ${((100 * nanoseconds) / total).toFixed(1).padStart(5)} %`)
   }
   if (argv.includes('--json')) console.log(JSON.stringify({ adapter, variants, precision: options.precision, peaks: { flopsPerSecond: flops, bytesPerSecond: bytes }, ops: rows, step, profile }))
-  process.exit(0)
+  return process.exit(0)
 }

@@ -1,75 +1,42 @@
 /**
- * `npm run bench`: every op at the sizes of a small training step, then the training step itself, as shares of the multiply-add peak
- * that is measured in the same run. Medians of several rounds with their spread; --json for machines. `npm run bench -- gpu`: the same
- * on a GPU (gpu.ts).
- * An op's sizes come from one table of letters, so its row, its case in tests/ops/cases.ts and its name stay one thing.
+ * `npm run bench [-- names…] [--json file]`: the benchmark tables. Every file `<name>.bench.ts` here is a group of rows; names choose
+ * among them. What a row is compared with is measured in the same run, in turns with it; a peer that is not installed is named as
+ * absent. --json writes the rows with the machine's description. `npm run bench -- gpu` measures a graphics card (gpu.ts).
  */
-import { cpus } from 'node:os'
-import { elementCount, persistent, type Recording } from '#core/backend/backend.ts'
-import { createCpuBackend } from '#core/backend/cpu.ts'
-import { record } from '#core/backend/record.ts'
-import { benchTrain } from '#core/cli/bench-train.ts'
-import { argumentData, caseArguments, opCases, type OpCase } from '../ops/cases.ts'
+import { readdirSync, writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
 import { benchGpu } from './gpu.ts'
-import { benchCase, cpuLetters, median } from './op-case.ts'
+import { machine, type Bench, type Row } from './measure.ts'
 
-type Row = { name: string; value: number; unit: string; peer: string; ratio: number | null; spread: [number, number] }
+// A card is measured by itself, with options of its own.
+if (process.argv[2] === 'gpu') await benchGpu(process.argv.slice(2))
 
-const rounds = 7
-/** Ops of fewer operations are bound by memory or latency: their time says more than a rate. */
-const rateFromFlops = 1e8
+const { values, positionals } = parseArgs({ options: { json: { type: 'string' } }, allowPositionals: true })
+const names = readdirSync(import.meta.dirname).flatMap((file) => /^(.+)\.bench\.ts$/.exec(file)?.[1] ?? [])
+const unknown = positionals.find((name) => !names.includes(name))
+if (unknown !== undefined) throw new Error(`there is no benchmark "${unknown}", there are: ${names.join(', ')}`)
 
-async function timeOp(backend: ReturnType<typeof createCpuBackend>, opCase: OpCase): Promise<number[]> {
-  const args = caseArguments(opCase).map((argument) => ({ ...argument, tensor: persistent(argument.name, argument.shape, argument.dtype) }))
-  const tensors = args.map(({ tensor }) => tensor)
-  backend.allocate(tensors)
-  for (const { name, reads, dtype, tensor } of args) if (reads) await backend.write(tensor, argumentData(opCase, name, dtype, elementCount(tensor)))
-  const named = { ...Object.fromEntries(args.map(({ name, tensor }) => [name, tensor])), ...opCase.attrs }
-  const plan = await backend.prepare(record(opCase.op, (b: Recording) => (b[opCase.op] as (args: object) => void)(named)))
-  await plan.run()
-  const times: number[] = []
-  for (let round = 0; round < rounds; round++) {
-    const startedAt = performance.now()
-    await plan.run()
-    times.push((performance.now() - startedAt) / 1000)
-  }
-  backend.release(tensors)
-  return times
+const rows: Row[] = []
+const notes: string[] = []
+const show = (row: Row): void => {
+  rows.push(row)
+  const digits = row.value < 10 ? 3 : row.value < 100 ? 2 : 0
+  const isShare = row.peer === 'measured peak'
+  const amount = (ratio: number): string => (isShare ? `${(100 * ratio).toFixed(0)} %` : `${ratio.toFixed(3)} x`)
+  const ofMedians = row.medianRatio === undefined ? '' : ` (median ${amount(row.medianRatio)})`
+  const ratio = row.ratio === null ? row.peer : `${amount(row.ratio)}${ofMedians} of ${row.peer}`
+  console.log(`${row.group.padEnd(4)} ${row.name.padEnd(52)} ${row.value.toFixed(digits).padStart(8)} ${row.unit.padEnd(9)} (${row.spread.map((value) => value.toFixed(digits)).join(' – ')})  ${ratio}${row.goal ? `  [goal ${row.goal}]` : ''}`)
+}
+const note = (text: string): void => {
+  notes.push(text)
+  console.log(`     ${text}`)
 }
 
-async function main(argv: string[]): Promise<void> {
-  const json = argv.includes('--json')
-  const only = argv.find((word) => !word.startsWith('--'))
-  if (only === 'gpu') return benchGpu(argv)
-  const backend = createCpuBackend({})
-  const rows: Row[] = []
-  const show = (row: Row): void => {
-    rows.push(row)
-    const ratio = row.ratio === null ? '' : `${(100 * row.ratio).toFixed(0).padStart(4)} % of ${row.peer}`
-    if (!json) console.log(`${row.name.padEnd(30)} ${row.value.toFixed(2).padStart(10)} ${row.unit.padEnd(9)} (${row.spread.map((value) => value.toFixed(2)).join(' – ')})  ${ratio}`)
-  }
-  if (!json) console.log(`${cpus()[0]?.model.trim()} × ${cpus().length}; ${backend.description}; Node ${process.version}; medians of ${rounds} rounds (fastest – slowest)\n`)
-  for (const op of new Set(opCases.map((opCase) => opCase.op))) {
-    if (only && !op.includes(only) && only !== 'ops') continue
-    const opCase = benchCase(opCases.find((candidate) => candidate.op === op)!, cpuLetters)
-    // The peak is measured beside each op: the machine's speed drifts.
-    const peak = (await backend.measurePeak()) / 1e9
-    const times = await timeOp(backend, opCase)
-    const flops = opCase.flops(opCase.sizes, opCase.attrs)
-    const isRate = flops >= rateFromFlops
-    const speeds = isRate ? times.map((seconds) => flops / seconds / 1e9) : times.map((seconds) => seconds * 1000)
-    const value = median(speeds)
-    show({ name: op, value, unit: isRate ? 'GFLOP/s' : 'ms', peer: 'measured peak', ratio: isRate ? value / peak : null, spread: [Math.min(...speeds), Math.max(...speeds)] })
-  }
-  await backend.close()
-  if (!only || only === 'train') {
-    const model = new URL('../../resources/presets/quickstart.json', import.meta.url).pathname
-    const silent = { json: false, library: '', progress: () => undefined, note: () => undefined }
-    const result = (await benchTrain.run({ values: { model, batch: '4', seq: '256', steps: '20' }, positionals: [] }, silent)) as { tokensPerSecond: { median: number; min: number; max: number }; peakFraction: number }
-    const { median: value, min, max } = result.tokensPerSecond
-    show({ name: 'training step, quick start', value, unit: 'tokens/s', peer: 'measured peak', ratio: result.peakFraction, spread: [min, max] })
-  }
-  if (json) console.log(JSON.stringify(rows))
+const host = machine()
+console.log(`${host.processor} × ${host.cores}, ${host.memoryGiB} GiB, ${host.platform}, Node ${host.node}, load average ${host.loadAverage.toFixed(1)}; medians (lowest – highest), ratios of the fastest rounds`)
+for (const name of names.filter((candidate) => positionals.length === 0 || positionals.includes(candidate))) {
+  const { bench } = (await import(`./${name}.bench.ts`)) as { bench: Bench }
+  console.log(`\n${bench.title}`)
+  await bench.run({ show, note })
 }
-
-await main(process.argv.slice(2))
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ machine: host, date: new Date().toISOString(), rows, notes }, null, 1)}\n`)

@@ -6,8 +6,6 @@ export type Letters = Readonly<Record<'T' | 'D' | 'E' | 'K' | 'S' | 'V' | 'P' | 
 /** One step of 2,048 tokens of width 256, 16 experts of width 256, 4 per token. */
 export const cpuLetters: Letters = { T: 2048, D: 256, N: 256, J: 256, C: 64, E: 16, K: 4, S: 8192, R: 8192, X: 8192, Y: 8192, F: 256, V: 8192, P: 1024, W: 256, M: 64, L: 8, flat: 4_000_000, sequence: 512 }
 
-export const median = (values: number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!
-
 /** The case of an op at bench size: its first one, without optional tensors and with other sizes. */
 export function benchCase(first: OpCase, letters: Letters): OpCase {
   const attrs = { ...first.attrs, ...('H' in first.attrs && { H: 4 }), ...('G' in first.attrs && { G: 4 }), ...('sequence' in first.attrs && { sequence: letters.sequence }) }

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 
 const folder = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), 'native/cpu')
-const compiledPerSet = ['args.h', 'pool.h', 'simd.h', ...readdirSync(join(folder, 'kernels')).map((name) => `kernels/${name}`)]
+const compiledPerSet = ['args.h', 'pool.h', 'simd.h', 'bf16.h', 'transpose.h', ...readdirSync(join(folder, 'kernels')).map((name) => `kernels/${name}`)]
 const read = (file: string): string => readFileSync(join(folder, file), 'utf8')
 
 test('kernels include no header but C\'s and their own', () => {

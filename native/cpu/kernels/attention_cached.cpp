@@ -83,20 +83,21 @@ void attendFew(const Args& args, Pool& pool, const Cached& c) {
 }
 
 void attendMany(const Args& args, Pool& pool, const Cached& c) {
-  const int64_t stride = c.kvHeads * c.width, headFloats = packedHeadFloats(c.rows, c.width);
+  const int64_t stride = c.kvHeads * c.width, headFloats = packedHeadFloats(args.mixed, c.rows, c.width);
   int64_t keys = 0;
   for (int64_t t = 0; t < c.tokens; t++) keys = most(keys, visibleTo(c, t));
   parallel(pool, c.kvHeads, [&](int64_t g, int) {
-    packHead(args.work.shared + g * headFloats, c.cacheK + g * c.width, c.cacheV + g * c.width, stride, keys, c.width);
+    const Operand k = {c.cacheK + g * c.width, stride, true, nullptr, false}, v = {c.cacheV + g * c.width, stride, false, nullptr, false};
+    packHead(args.mixed, args.work.shared + g * headFloats, k, v, keys, c.width);
   });
   parallel(pool, divideUp(c.tokens, queryBlock) * c.heads, [&](int64_t tile, int thread) {
     const int64_t h = tile % c.heads, first = tile / c.heads * queryBlock, count = least(queryBlock, c.tokens - first);
     int64_t visible[queryBlock];
     for (int64_t i = 0; i < count; i++) visible[i] = visibleTo(c, first + i);
     const float* packed = args.work.shared + h * c.kvHeads / c.heads * headFloats;
-    const int64_t at = (first * c.heads + h) * c.width;
-    const QueryBlock queries = {c.q + at, c.o + at, nullptr, count, c.heads * c.width, 0, c.width, visible};
-    attend(queries, {packed, packed + packedFloats(keys, c.width), keys}, threadMemory(args, thread));
+    const int64_t at = (first * c.heads + h) * c.width, rowStride = c.heads * c.width;
+    const QueryBlock queries = {{c.q + at, rowStride, true, nullptr, false}, c.o + at, false, nullptr, count, rowStride, 0, c.width, visible};
+    attend(args.mixed, queries, packedHead(args.mixed, packed, keys, c.width), threadMemory(args, thread));
   });
 }
 
@@ -105,7 +106,7 @@ void attendMany(const Args& args, Pool& pool, const Cached& c) {
 Need attentionCachedForwardNeed(const Args& args) {
   const Cached c = read(args);
   if (c.tokens <= fewTokens) return {c.tokens * divideUp(c.rows, decodeBlock) * c.heads * partialFloats(c), c.heads * decodeBlock};
-  return {c.kvHeads * packedHeadFloats(c.rows, c.width), attendFloats(c.width)};
+  return {c.kvHeads * packedHeadFloats(args.mixed, c.rows, c.width), attendFloats(c.width)};
 }
 
 // o (T H·C) from q (T H·C), cacheK, cacheV (P G·C), positions (T); attributes H, G.

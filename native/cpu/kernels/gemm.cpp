@@ -1,96 +1,33 @@
-// The microkernel, packing, and the tile queue of gemm(). B is packed once per call into shared memory (in chunks where
-// it is large), A by each thread for its tile. Products with few rows read B where it is: packing it would cost more.
+// The tile queue of gemm(). B is packed once per call into shared memory (in chunks where it is large), A by each thread for
+// its tile. Packing and multiplying share one queue: a product's B is packed while the one before it is multiplied, and a
+// tile waits only for its own. Products with few rows read B where it is: packing it would cost more.
 #include "gemm.h"
+
+#include "microkernel.h"
 
 namespace moe::MOE_KERNELS {
 namespace {
 
-constexpr int64_t packCapacity = 8 << 20;  // floats of packed B at a time
+constexpr int64_t packCapacity = 4 << 20;  // floats of packed B at a time
+constexpr int64_t depthUnits = 512;        // units of k between two visits of C
 constexpr int64_t rowBlock = 8 * tileRows;
 constexpr int64_t columnBlock = 512 / tileColumns * tileColumns;
 constexpr int64_t fewRows = 4;
 constexpr int64_t fewRowsColumns = 64;
 constexpr int maxPieces = 64;
 
-// C tile = Σ_k a[k]·b[k] + add, for the top left rows × columns of the tile.
-void microkernel(int64_t depth, const float* a, const float* b, const float* add, float* c, int64_t cStride, int64_t rows, int64_t columns) {
-  Vec sum[tileRows][tileVectors];
-  MOE_UNROLL
-  for (int64_t i = 0; i < tileRows; i++) {
-    MOE_UNROLL
-    for (int64_t j = 0; j < tileVectors; j++) sum[i][j] = splat(0);
-  }
-  for (int64_t k = 0; k < depth; k++) {
-    Vec columnsOfB[tileVectors];
-    MOE_UNROLL
-    for (int64_t j = 0; j < tileVectors; j++) columnsOfB[j] = load(b + j * lanes);
-    MOE_UNROLL
-    for (int64_t i = 0; i < tileRows; i++) {
-      const Vec rowOfA = splat(a[i]);
-      MOE_UNROLL
-      for (int64_t j = 0; j < tileVectors; j++) sum[i][j] = sum[i][j] + rowOfA * columnsOfB[j];
-    }
-    a += tileRows;
-    b += tileColumns;
-  }
-  if (rows == tileRows && columns == tileColumns) {
-    MOE_UNROLL
-    for (int64_t i = 0; i < tileRows; i++) {
-      MOE_UNROLL
-      for (int64_t j = 0; j < tileVectors; j++) {
-        const int64_t at = i * cStride + j * lanes;
-        store(c + at, add ? sum[i][j] + load(add + at) : sum[i][j]);
-      }
-    }
-    return;
-  }
-  float tile[tileRows * tileColumns];
-  MOE_UNROLL
-  for (int64_t i = 0; i < tileRows; i++) {
-    MOE_UNROLL
-    for (int64_t j = 0; j < tileVectors; j++) store(tile + i * tileColumns + j * lanes, sum[i][j]);
-  }
-  for (int64_t i = 0; i < rows; i++) {
-    for (int64_t j = 0; j < columns; j++) {
-      const float value = tile[i * tileColumns + j];
-      c[i * cStride + j] = add ? value + add[i * cStride + j] : value;
-    }
-  }
-}
-
-// One strip of `width` rows (the first `count` real) × depth, as [k][width].
-template <int64_t width>
-void packStrip(float* MOE_RESTRICT to, const Operand& from, int64_t first, int64_t count, int64_t k0, int64_t depth) {
-  if (!from.kContiguous) {
-    for (int64_t k = 0; k < depth; k++) {
-      const int64_t row = from.rows ? from.rows[k0 + k] : k0 + k;
-      const float* source = from.data + row * from.stride + first;
-      for (int64_t i = 0; i < count; i++) to[k * width + i] = source[i];
-      for (int64_t i = count; i < width; i++) to[k * width + i] = 0;
-    }
-    return;
-  }
-  // A cache line of each row at a time: many rows at a power-of-two stride would evict each other.
-  for (int64_t begin = 0; begin < depth; begin += 16) {
-    const int64_t length = least(16, depth - begin);
-    float* block = to + begin * width;
-    for (int64_t i = 0; i < width; i++) {
-      if (i >= count) {
-        for (int64_t k = 0; k < length; k++) block[k * width + i] = 0;
-        continue;
-      }
-      const int64_t row = from.rows ? from.rows[first + i] : first + i;
-      const float* source = from.data + row * from.stride + k0 + begin;
-      for (int64_t k = 0; k < length; k++) block[k * width + i] = source[k];
-    }
-  }
-}
-
-// A range of columns of one product, with its B packed at `packed` (null: few rows, B is read in place).
+// A range of columns of one product, with its B at `packed` (null: few rows, B is read in place); `packs` if that is still to be done.
 struct Piece {
   const Product* product;
   int64_t firstColumn, columns;
-  float* packed;
+  const float* packed;
+  bool packs;
+};
+
+// A run of the queue's tiles: the strips of B of a piece, or its tiles of C.
+struct Segment {
+  int piece;
+  bool packs;
   int64_t firstTile;
 };
 
@@ -110,125 +47,170 @@ TileSize chooseTileSize(const Piece* pieces, int count, int threads) {
     int64_t tiles = 0;
     for (int i = 0; i < count; i++) tiles += tilesOf(pieces[i], size);
     const bool narrow = size.columns <= 4 * tileColumns;
-    if (tiles >= 4 * threads || threads == 1 || (narrow && size.rows <= 2 * tileRows)) return size;
-    if (narrow) size.rows = size.rows / 2;
+    if (tiles >= 8 * threads || threads == 1 || (narrow && size.rows <= 2 * tileRows)) return size;
+    if (narrow || size.rows > 4 * tileRows) size.rows = size.rows / 2;
     else size.columns = roundUp(size.columns / 2, tileColumns);
   }
 }
 
-// Dot products of every row of A with columns [begin, end) of B, B's k contiguous.
+// Dot products of every row of A with columns [begin, end) of B, B's k contiguous; in float32 whatever A and C are stored as.
+template <class A, class C>
 void multiplyFewRows(const Product& p, int64_t begin, int64_t end) {
   for (int64_t j = begin; j < end; j++) {
-    const float* b = p.b.data + (p.b.rows ? p.b.rows[j] : j) * p.b.stride;
+    const float* b = static_cast<const float*>(p.b.data) + rowOf(p.b, j) * p.b.stride;
     for (int64_t i = 0; i < p.m; i++) {
-      const float* a = p.a.data + (p.a.rows ? p.a.rows[i] : i) * p.a.stride;
+      const A* a = static_cast<const A*>(p.a.data) + rowOf(p.a, i) * p.a.stride;
       const int64_t at = i * p.cStride + j;
       const float value = dot(a, b, p.k);
-      p.c[at] = p.add ? value + p.add[at] : value;
+      storeOne(static_cast<C*>(p.c) + at, p.add ? value + p.add[at] : value);
     }
   }
 }
 
-void multiplyTile(const Piece& piece, TileSize size, int64_t tile, float* packedA) {
+void multiplyFewRows(const Product& p, int64_t begin, int64_t end) {
+#if MOE_BF16
+  if (p.a.half && p.halfC) return multiplyFewRows<Half, Half>(p, begin, end);
+  if (p.a.half) return multiplyFewRows<Half, float>(p, begin, end);
+  if (p.halfC) return multiplyFewRows<float, Half>(p, begin, end);
+#endif
+  multiplyFewRows<float, float>(p, begin, end);
+}
+
+// Element (row, column) of C or of its summand.
+TileOut outOf(const Product& p, int64_t row, int64_t column) {
+  const int64_t at = row * p.cStride + column;
+  void* c = p.halfC ? static_cast<void*>(static_cast<Half*>(p.c) + at) : static_cast<float*>(p.c) + at;
+  return {c, p.halfC, p.cStride, p.add ? p.add + at : nullptr, p.cStride};
+}
+
+// Memory of one thread: a packed block of A, then a tile of sums for products whose C cannot hold them.
+template <class Kind>
+void multiplyTile(const Piece& piece, TileSize size, int64_t tile, float* memory) {
   const Product& p = *piece.product;
   if (!piece.packed) {
     const int64_t begin = piece.firstColumn + tile * fewRowsColumns;
     return multiplyFewRows(p, begin, least(piece.firstColumn + piece.columns, begin + fewRowsColumns));
   }
-  const int64_t rowTiles = divideUp(p.m, size.rows);
+  const int64_t rowTiles = divideUp(p.m, size.rows), units = unitsOf<Kind>(p.k);
   const int64_t firstRow = tile % rowTiles * size.rows, rows = least(size.rows, p.m - firstRow);
   const int64_t firstColumn = tile / rowTiles * size.columns, columns = least(size.columns, piece.columns - firstColumn);
-  const float* b = piece.packed + firstColumn * p.k;
-  const int64_t at = firstRow * p.cStride + piece.firstColumn + firstColumn;
+  const float* b = piece.packed + firstColumn * units;
+  float* sums = memory + rowBlock * depthUnits;
+  const TileOut out = outOf(p, firstRow, piece.firstColumn + firstColumn);
   // No terms (an expert without tokens): the sum is the summand alone.
-  if (p.k == 0) multiplyPacked(packedA, b, 0, rows, columns, 0, p.add ? p.add + at : nullptr, p.c + at, p.cStride);
-  for (int64_t k = 0; k < p.k; k += depthBlock) {
-    const int64_t depth = least(depthBlock, p.k - k);
-    packRows(packedA, p.a, firstRow, rows, k, depth);
-    const float* add = k > 0 ? p.c + at : p.add ? p.add + at : nullptr;
-    multiplyPacked(packedA, b + k * tileColumns, p.k * tileColumns, rows, columns, depth, add, p.c + at, p.cStride);
+  if (p.k == 0) multiplyPacked<Kind>(memory, b, 0, rows, columns, 0, out);
+  for (int64_t unit = 0; unit < units; unit += depthUnits) {
+    const int64_t here = least(depthUnits, units - unit), k = unit * Kind::perUnit;
+    const bool isLast = unit + here == units;
+    TileOut block = out;
+    if (p.finish || (p.halfC && !isLast)) block.c = sums, block.half = false, block.cStride = columnBlock;
+    if (unit > 0) block.add = p.finish || p.halfC ? sums : static_cast<const float*>(out.c), block.addStride = p.finish || p.halfC ? columnBlock : p.cStride;
+    pack<Kind, tileRows>(memory, p.a, firstRow, rows, k, least(here * Kind::perUnit, p.k - k));
+    multiplyPacked<Kind>(memory, b + unit * tileColumns, units * tileColumns, rows, columns, here, block);
   }
+  if (p.finish) p.finish(p.context, firstRow, piece.firstColumn + firstColumn, rows, columns, sums, columnBlock);
 }
 
-void runPieces(Piece* pieces, int count, int64_t panels, const Workspace& work, Pool& pool) {
-  parallel(pool, panels, [&](int64_t panel, int) {
-    int i = 0;
-    for (;; i++) {
-      const int64_t here = pieces[i].packed ? divideUp(pieces[i].columns, tileColumns) : 0;
-      if (panel < here) break;
-      panel -= here;
-    }
-    const Product& p = *pieces[i].product;
-    const int64_t column = panel * tileColumns;
-    packColumns(pieces[i].packed + column * p.k, p.b, pieces[i].firstColumn + column, least(tileColumns, pieces[i].columns - column), 0, p.k);
-  });
+// The order of the queue: pack 0, pack 1, tiles of 0, pack 2, tiles of 1, …
+int orderSegments(const Piece* pieces, int count, TileSize size, Segment* segments, int64_t& tiles) {
+  int made = 0;
+  tiles = 0;
+  const auto push = [&](int piece, bool packs, int64_t own) {
+    if (own == 0) return;
+    segments[made++] = {piece, packs, tiles};
+    tiles += own;
+  };
+  for (int i = 0; i <= count; i++) {
+    if (i < count && pieces[i].packs) push(i, true, divideUp(pieces[i].columns, tileColumns));
+    if (i > 0) push(i - 1, false, tilesOf(pieces[i - 1], size));
+  }
+  return made;
+}
+
+template <class Kind>
+void runPieces(const Piece* pieces, int count, const Workspace& work, Pool& pool) {
   const TileSize size = chooseTileSize(pieces, count, pool.threads());
-  int64_t tiles = 0;
-  for (int i = 0; i < count; i++) {
-    pieces[i].firstTile = tiles;
-    tiles += tilesOf(pieces[i], size);
-  }
+  Segment segments[2 * maxPieces];
+  int64_t tiles;
+  const int made = orderSegments(pieces, count, size, segments, tiles);
+  pool.clearCounts(count);
   parallel(pool, tiles, [&](int64_t tile, int thread) {
-    int i = count - 1;
-    while (pieces[i].firstTile > tile) i--;
-    multiplyTile(pieces[i], size, tile - pieces[i].firstTile, work.perThread + thread * work.perThreadFloats);
+    int s = made - 1;
+    while (segments[s].firstTile > tile) s--;
+    const Piece& piece = pieces[segments[s].piece];
+    const int64_t index = tile - segments[s].firstTile, k = piece.product->k;
+    if (segments[s].packs) {
+      const int64_t column = index * tileColumns;
+      float* to = const_cast<float*>(piece.packed) + column * unitsOf<Kind>(k);
+      pack<Kind, tileColumns>(to, piece.product->b, piece.firstColumn + column, least(tileColumns, piece.columns - column), 0, k);
+      return pool.count(segments[s].piece);
+    }
+    if (piece.packs) pool.awaitCount(segments[s].piece, divideUp(piece.columns, tileColumns));
+    multiplyTile<Kind>(piece, size, index, work.perThread + thread * work.perThreadFloats);
   });
 }
 
-}  // namespace
-
-int64_t packedFloats(int64_t n, int64_t k) { return roundUp(n, tileColumns) * k; }
-
-Need gemmNeed(int64_t bFloats, int64_t k) {
-  return {least(bFloats, most(packCapacity, packedFloats(tileColumns, k))), roundUp(rowBlock, tileRows) * depthBlock};
-}
-
-void packRows(float* to, const Operand& from, int64_t first, int64_t count, int64_t k0, int64_t depth) {
-  for (int64_t i = 0; i < count; i += tileRows) packStrip<tileRows>(to + i * depth, from, first + i, least(tileRows, count - i), k0, depth);
-}
-
-void packColumns(float* to, const Operand& from, int64_t first, int64_t count, int64_t k0, int64_t depth) {
-  for (int64_t i = 0; i < count; i += tileColumns) packStrip<tileColumns>(to + i * depth, from, first + i, least(tileColumns, count - i), k0, depth);
-}
-
-void multiplyPacked(const float* a, const float* b, int64_t bStripStride, int64_t m, int64_t n, int64_t depth, const float* add,
-                    float* c, int64_t cStride) {
-  for (int64_t j = 0; j < n; j += tileColumns, b += bStripStride) {
-    for (int64_t i = 0; i < m; i += tileRows) {
-      const int64_t at = i * cStride + j;
-      microkernel(depth, a + i * depth, b, add ? add + at : nullptr, c + at, cStride, least(tileRows, m - i), least(tileColumns, n - j));
-    }
-  }
-}
-
-void gemm(const Product* products, int64_t count, const Workspace& work, Pool& pool) {
+template <class Kind>
+void gemmOf(const Product* products, int64_t count, const Workspace& work, Pool& pool) {
   Piece pieces[maxPieces];
   int pieceCount = 0;
-  int64_t used = 0, panels = 0;
+  int64_t used = 0;
   const auto flush = [&] {
-    if (pieceCount > 0) runPieces(pieces, pieceCount, panels, work, pool);
+    if (pieceCount > 0) runPieces<Kind>(pieces, pieceCount, work, pool);
     pieceCount = 0;
-    used = panels = 0;
+    used = 0;
   };
   for (const Product* p = products; p < products + count; p++) {
     if (p->m == 0 || (p->k == 0 && p->add == p->c)) continue;
-    const bool direct = p->m <= fewRows && p->a.kContiguous && p->b.kContiguous;
+    const bool direct = p->m <= fewRows && p->a.kContiguous && p->b.kContiguous && !p->b.half && !p->finish && !p->packedB;
+    const int64_t units = unitsOf<Kind>(p->k);
     for (int64_t column = 0; column < p->n;) {
-      const int64_t fit = direct || p->k == 0 ? p->n : (work.sharedFloats - used) / (p->k * tileColumns) * tileColumns;
+      const bool packs = !direct && !p->packedB && p->k > 0;
+      const int64_t fit = packs ? (work.sharedFloats - used) / (units * tileColumns) * tileColumns : p->n;
       if (fit <= 0 || pieceCount == maxPieces) {
         flush();
         continue;
       }
       const int64_t columns = least(fit, p->n - column);
-      pieces[pieceCount++] = {p, column, columns, direct ? nullptr : work.shared + used, 0};
-      if (!direct) {
-        used += packedFloats(columns, p->k);
-        panels += divideUp(columns, tileColumns);
-      }
+      pieces[pieceCount++] = {p, column, columns, direct ? nullptr : p->packedB ? p->packedB + column * units : work.shared + used, packs};
+      if (packs) used += roundUp(columns, tileColumns) * units;
       column += columns;
     }
   }
   flush();
+}
+
+template <class Kind>
+void packAll(float* to, const Operand& b, int64_t n, int64_t k, Pool& pool) {
+  const int64_t units = unitsOf<Kind>(k);
+  parallel(pool, divideUp(n, tileColumns), [&](int64_t strip, int) {
+    const int64_t column = strip * tileColumns;
+    pack<Kind, tileColumns>(to + column * units, b, column, least(tileColumns, n - column), 0, k);
+  });
+}
+
+}  // namespace
+
+int64_t packedFloats(bool mixed, int64_t n, int64_t k) { return roundUp(n, tileColumns) * (mixed ? unitsOf<Mixed>(k) : k); }
+
+Need gemmNeed(bool mixed, int64_t bFloats, int64_t k) {
+  return {least(bFloats, most(packCapacity, packedFloats(mixed, tileColumns, k))), rowBlock * depthUnits + rowBlock * columnBlock};
+}
+
+void packB(bool mixed, float* to, const Operand& b, int64_t n, int64_t k, Pool& pool) {
+#if MOE_BF16
+  if (mixed) return packAll<Mixed>(to, b, n, k, pool);
+#endif
+  (void)mixed;
+  packAll<Float32>(to, b, n, k, pool);
+}
+
+void gemm(const Product* products, int64_t count, bool mixed, const Workspace& work, Pool& pool) {
+#if MOE_BF16
+  if (mixed) return gemmOf<Mixed>(products, count, work, pool);
+#endif
+  (void)mixed;
+  gemmOf<Float32>(products, count, work, pool);
 }
 
 }  // namespace moe::MOE_KERNELS

@@ -5,13 +5,30 @@
 
 #include "../args.h"
 #include "../pool.h"
-#include "../simd.h"
+#include "../bf16.h"
 
 namespace moe::MOE_KERNELS {
 
 inline float* f32(const Args& args, int i) { return static_cast<float*>(args.tensors[i].data); }
 inline int32_t* i32(const Args& args, int i) { return static_cast<int32_t*>(args.tensors[i].data); }
 inline int64_t dim(const Args& args, int i, int axis) { return args.tensors[i].shape[axis]; }
+
+inline bool isHalf(const Args& args, int i) { return args.tensors[i].half; }
+
+// Element `index` of tensor i, floats or bf16.
+inline void* elementOf(const Args& args, int i, int64_t index) {
+  if (isHalf(args, i)) return static_cast<Half*>(args.tensors[i].data) + index;
+  return f32(args, i) + index;
+}
+
+// body(elements of tensor i as what they are: float* or Half*).
+template <class Body>
+void withElements(const Args& args, int i, const Body& body) {
+#if MOE_BF16
+  if (isHalf(args, i)) return body(static_cast<Half*>(args.tensors[i].data));
+#endif
+  body(f32(args, i));
+}
 
 inline int64_t elements(const Args& args, int i) {
   int64_t count = 1;
@@ -41,8 +58,9 @@ void parallelRanges(Pool& pool, int64_t count, int64_t itemCost, const Body& bod
   parallel(pool, divideUp(count, size), [&](int64_t tile, int) { body(tile * size, least(count, (tile + 1) * size)); });
 }
 
-// Σ a·b.
-inline float dot(const float* a, const float* b, int64_t n) {
+// Σ a·b of floats or bf16.
+template <class A, class B>
+inline float dot(const A* a, const B* b, int64_t n) {
   Vec sum[4] = {splat(0), splat(0), splat(0), splat(0)};
   int64_t i = 0;
   for (; i + 4 * lanes <= n; i += 4 * lanes) {
@@ -51,7 +69,7 @@ inline float dot(const float* a, const float* b, int64_t n) {
   }
   for (; i + lanes <= n; i += lanes) sum[0] = sum[0] + load(a + i) * load(b + i);
   float total = sumOfLanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
-  for (; i < n; i++) total += a[i] * b[i];
+  for (; i < n; i++) total += toFloat(a[i]) * toFloat(b[i]);
   return total;
 }
 
@@ -78,8 +96,9 @@ inline float largest(const float* x, int64_t n) {
   return largestLane(best);
 }
 
-// out = exp(x·scale − shift), and their sum. x and out may be the same row.
-inline float exponentials(float* out, const float* x, int64_t n, float scale, float shift) {
+// out = exp(x·scale − shift), and their sum (before out rounds them). x and out may be the same row.
+template <class Out>
+inline float exponentials(Out* out, const float* x, int64_t n, float scale, float shift) {
   Vec sum = splat(0);
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {

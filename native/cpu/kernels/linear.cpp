@@ -6,39 +6,39 @@ namespace moe::MOE_KERNELS {
 
 Need linearForwardNeed(const Args& args) {
   const int64_t n = dim(args, 2, 0), j = dim(args, 2, 1);
-  return gemmNeed(packedFloats(n, j), j);
+  return gemmNeed(args.mixed, packedFloats(args.mixed, n, j), j);
 }
 
 // y (T N) = x (T J) · weight (N J)ᵀ + add? (T N).
 void linearForward(const Args& args, Pool& pool) {
   const int64_t tokens = dim(args, 0, 0), n = dim(args, 2, 0), j = dim(args, 2, 1);
-  const Product product = {tokens, n, j, {f32(args, 1), j, true, nullptr}, {f32(args, 2), j, true, nullptr}, f32(args, 0), n, f32(args, 3)};
-  gemm(&product, 1, args.work, pool);
+  const Product product = {tokens, n, j, operandOf(args, 1, j, true), operandOf(args, 2, j, true), elementOf(args, 0, 0), isHalf(args, 0), n, f32(args, 3)};
+  gemm(&product, 1, args.mixed, args.work, pool);
 }
 
 Need linearBackwardInputNeed(const Args& args) {
   const int64_t n = dim(args, 2, 0), j = dim(args, 2, 1);
-  return gemmNeed(packedFloats(j, n), n);
+  return gemmNeed(args.mixed, packedFloats(args.mixed, j, n), n);
 }
 
 // dX (T J) = dY (T N) · weight (N J) + add? (T J).
 void linearBackwardInput(const Args& args, Pool& pool) {
   const int64_t tokens = dim(args, 0, 0), n = dim(args, 2, 0), j = dim(args, 2, 1);
-  const Product product = {tokens, j, n, {f32(args, 1), n, true, nullptr}, {f32(args, 2), j, false, nullptr}, f32(args, 0), j, f32(args, 3)};
-  gemm(&product, 1, args.work, pool);
+  const Product product = {tokens, j, n, operandOf(args, 1, n, true), operandOf(args, 2, j, false), elementOf(args, 0, 0), isHalf(args, 0), j, f32(args, 3)};
+  gemm(&product, 1, args.mixed, args.work, pool);
 }
 
 Need linearBackwardWeightNeed(const Args& args) {
   const int64_t tokens = dim(args, 2, 0), j = dim(args, 2, 1);
-  return gemmNeed(packedFloats(j, tokens), tokens);
+  return gemmNeed(args.mixed, packedFloats(args.mixed, j, tokens), tokens);
 }
 
 // dWeight (N J) += dY (T N)ᵀ · x (T J).
 void linearBackwardWeight(const Args& args, Pool& pool) {
   float* dWeight = f32(args, 0);
   const int64_t n = dim(args, 0, 0), j = dim(args, 0, 1), tokens = dim(args, 2, 0);
-  const Product product = {n, j, tokens, {f32(args, 1), n, false, nullptr}, {f32(args, 2), j, false, nullptr}, dWeight, j, dWeight};
-  gemm(&product, 1, args.work, pool);
+  const Product product = {n, j, tokens, operandOf(args, 1, n, false), operandOf(args, 2, j, false), dWeight, false, j, dWeight};
+  gemm(&product, 1, args.mixed, args.work, pool);
 }
 
 }  // namespace moe::MOE_KERNELS

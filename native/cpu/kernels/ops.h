@@ -33,6 +33,7 @@ void swigluForward(const Args&, Pool&);
 void swigluBackward(const Args&, Pool&);
 void headCrossEntropyForward(const Args&, Pool&);
 void headCrossEntropyBackward(const Args&, Pool&);
+void headCrossEntropy(const Args&, Pool&);
 void weightedSumForward(const Args&, Pool&);
 void sumOfSquares(const Args&, Pool&);
 void clipScale(const Args&, Pool&);
@@ -52,9 +53,10 @@ Need groupedLinearBackwardInputNeed(const Args&);
 Need groupedLinearBackwardWeightNeed(const Args&);
 Need headCrossEntropyForwardNeed(const Args&);
 Need headCrossEntropyBackwardNeed(const Args&);
+Need headCrossEntropyNeed(const Args&);
 Need sumOfSquaresNeed(const Args&);
 
-// FLOPs of multiply-adds that fill every thread's vector units for a few milliseconds.
-double multiplyAdd(Pool&);
+// FLOPs of multiply-adds that fill every thread's vector units for a few milliseconds; mixed: of bf16 pairs.
+double multiplyAdd(Pool&, bool mixed);
 
 }  // namespace moe::MOE_KERNELS

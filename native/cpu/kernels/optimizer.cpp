@@ -43,16 +43,33 @@ void adamwStep(const Args& args, Pool& pool) {
   const float beta1 = static_cast<float>(args.attrs[0]), beta2 = static_cast<float>(args.attrs[1]), eps = static_cast<float>(args.attrs[2]);
   const float rest1 = static_cast<float>(1 - args.attrs[0]), rest2 = static_cast<float>(1 - args.attrs[1]);
   const float keep = static_cast<float>(1 - static_cast<double>(rate) * args.attrs[3]);
-  const float step = rate / correction1, rootCorrection2 = sqrtf(correction2);
+  const float step = rate / correction1, perRoot = 1 / sqrtf(correction2);
+  float *param = f32(args, 0), *m = f32(args, 1), *v = f32(args, 2), *grad = f32(args, 3);
+  // One vector of each; vectors are padded, so that a part is computed as a whole one is.
+  const auto update = [&](Vec& p, Vec& m1, Vec& v1, Vec g) {
+    g = g * splat(gradientScale);
+    m1 = splat(beta1) * m1 + splat(rest1) * g;
+    v1 = splat(beta2) * v1 + splat(rest2) * g * g;
+    p = p * splat(keep) - splat(step) * m1 / (squareRoot(v1) * splat(perRoot) + splat(eps));
+  };
   parallelRanges(pool, elements(args, 0), 1, [&](int64_t begin, int64_t end) {
-    float *MOE_RESTRICT param = f32(args, 0), *MOE_RESTRICT m = f32(args, 1), *MOE_RESTRICT v = f32(args, 2), *MOE_RESTRICT grad = f32(args, 3);
-    for (int64_t i = begin; i < end; i++) {
-      const float g = grad[i] * gradientScale;
-      grad[i] = 0;
-      m[i] = beta1 * m[i] + rest1 * g;
-      v[i] = beta2 * v[i] + rest2 * g * g;
-      param[i] = param[i] * keep - step * m[i] / (sqrtf(v[i]) / rootCorrection2 + eps);
+    int64_t i = begin;
+    for (; i + lanes <= end; i += lanes) {
+      Vec p = load(param + i), m1 = load(m + i), v1 = load(v + i);
+      update(p, m1, v1, load(grad + i));
+      store(param + i, p);
+      store(m + i, m1);
+      store(v + i, v1);
+      store(grad + i, splat(0));
     }
+    if (i == end) return;
+    const int64_t rest = end - i;
+    Vec p = loadPart(param + i, rest, 0), m1 = loadPart(m + i, rest, 0), v1 = loadPart(v + i, rest, 0);
+    update(p, m1, v1, loadPart(grad + i, rest, 0));
+    storePart(param + i, p, rest);
+    storePart(m + i, m1, rest);
+    storePart(v + i, v1, rest);
+    storePart(grad + i, splat(0), rest);
   });
 }
 

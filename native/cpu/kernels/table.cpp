@@ -1,5 +1,6 @@
-// The kernel table of one instruction set: {name, tensors, of these optional, attributes, kernel, workspace}.
-// Counts repeat the rows of core/backend/backend.ts; tests/native/addon.test.ts compares the two.
+// The kernel table of one instruction set: {name, tensors, of these optional, attributes, kernel, workspace, which may be bf16}.
+// Counts repeat the rows of core/backend/backend.ts; tests/native/addon.test.ts compares the two. headCrossEntropy
+// is none of them: core/backend/fuse.ts makes it of a forward and its backward.
 #include "table.h"
 
 #include "ops.h"
@@ -7,39 +8,42 @@
 namespace moe::MOE_KERNELS {
 namespace {
 
+constexpr uint32_t bit(int i) { return 1u << i; }
+
 const Op ops[] = {
-    {"embedForward", 3, 0, 0, embedForward, nullptr},
-    {"embedBackward", 3, 0, 0, embedBackward, nullptr},
-    {"rmsNormForward", 4, 0, 1, rmsNormForward, nullptr},
-    {"rmsNormBackward", 7, 1, 0, rmsNormBackward, rmsNormBackwardNeed},
-    {"linearForward", 4, 1, 0, linearForward, linearForwardNeed},
-    {"linearBackwardInput", 4, 1, 0, linearBackwardInput, linearBackwardInputNeed},
-    {"linearBackwardWeight", 3, 0, 0, linearBackwardWeight, linearBackwardWeightNeed},
-    {"ropeForward", 3, 0, 2, ropeForward, nullptr},
-    {"ropeBackward", 3, 0, 2, ropeBackward, nullptr},
-    {"attentionForward", 5, 0, 3, attentionForward, attentionForwardNeed},
-    {"attentionBackward", 9, 0, 3, attentionBackward, attentionBackwardNeed},
-    {"kvAppendForward", 5, 0, 0, kvAppendForward, nullptr},
-    {"attentionCachedForward", 5, 0, 2, attentionCachedForward, attentionCachedForwardNeed},
-    {"routerSoftmaxForward", 3, 0, 0, routerSoftmaxForward, nullptr},
-    {"routerTopKForward", 2, 0, 0, routerTopKForward, nullptr},
-    {"routerGateForward", 3, 0, 1, routerGateForward, nullptr},
-    {"routerLossForward", 4, 0, 2, routerLossForward, routerLossForwardNeed},
-    {"routerBackward", 7, 0, 3, routerBackward, nullptr},
-    {"moeDispatchForward", 6, 0, 0, moeDispatchForward, nullptr},
-    {"groupedLinearForward", 5, 1, 0, groupedLinearForward, groupedLinearForwardNeed},
-    {"groupedLinearBackwardInput", 5, 1, 0, groupedLinearBackwardInput, groupedLinearBackwardInputNeed},
-    {"groupedLinearBackwardWeight", 6, 2, 0, groupedLinearBackwardWeight, groupedLinearBackwardWeightNeed},
-    {"swigluForward", 4, 0, 0, swigluForward, nullptr},
-    {"swigluBackward", 6, 0, 0, swigluBackward, nullptr},
-    {"moeCombineForward", 4, 1, 0, moeCombineForward, nullptr},
-    {"headCrossEntropyForward", 5, 0, 0, headCrossEntropyForward, headCrossEntropyForwardNeed},
-    {"headCrossEntropyBackward", 7, 0, 0, headCrossEntropyBackward, headCrossEntropyBackwardNeed},
-    {"weightedSumForward", 3, 0, 0, weightedSumForward, nullptr},
-    {"gatherRowsForward", 3, 0, 0, gatherRowsForward, nullptr},
-    {"sumOfSquares", 2, 0, 1, sumOfSquares, sumOfSquaresNeed},
-    {"clipScale", 2, 0, 1, clipScale, nullptr},
-    {"adamwStep", 6, 0, 4, adamwStep, nullptr},
+    {"embedForward", 3, 0, 0, embedForward, nullptr, 0},
+    {"embedBackward", 3, 0, 0, embedBackward, nullptr, 0},
+    {"rmsNormForward", 4, 0, 1, rmsNormForward, nullptr, bit(0)},
+    {"rmsNormBackward", 7, 1, 0, rmsNormBackward, rmsNormBackwardNeed, bit(0)},
+    {"linearForward", 4, 1, 0, linearForward, linearForwardNeed, bit(0) | bit(1)},
+    {"linearBackwardInput", 4, 1, 0, linearBackwardInput, linearBackwardInputNeed, bit(0) | bit(1)},
+    {"linearBackwardWeight", 3, 0, 0, linearBackwardWeight, linearBackwardWeightNeed, bit(1) | bit(2)},
+    {"ropeForward", 3, 0, 2, ropeForward, nullptr, bit(0)},
+    {"ropeBackward", 3, 0, 2, ropeBackward, nullptr, 0},
+    {"attentionForward", 5, 0, 3, attentionForward, attentionForwardNeed, bit(0) | bit(2) | bit(3) | bit(4)},
+    {"attentionBackward", 9, 0, 3, attentionBackward, attentionBackwardNeed, bit(2) | bit(3) | bit(4) | bit(5) | bit(6) | bit(7)},
+    {"kvAppendForward", 5, 0, 0, kvAppendForward, nullptr, 0},
+    {"attentionCachedForward", 5, 0, 2, attentionCachedForward, attentionCachedForwardNeed, 0},
+    {"routerSoftmaxForward", 3, 0, 0, routerSoftmaxForward, nullptr, 0},
+    {"routerTopKForward", 2, 0, 0, routerTopKForward, nullptr, 0},
+    {"routerGateForward", 3, 0, 1, routerGateForward, nullptr, 0},
+    {"routerLossForward", 4, 0, 2, routerLossForward, routerLossForwardNeed, 0},
+    {"routerBackward", 7, 0, 3, routerBackward, nullptr, 0},
+    {"moeDispatchForward", 6, 0, 0, moeDispatchForward, nullptr, 0},
+    {"groupedLinearForward", 5, 1, 0, groupedLinearForward, groupedLinearForwardNeed, bit(0) | bit(1)},
+    {"groupedLinearBackwardInput", 5, 1, 0, groupedLinearBackwardInput, groupedLinearBackwardInputNeed, bit(0) | bit(1)},
+    {"groupedLinearBackwardWeight", 6, 2, 0, groupedLinearBackwardWeight, groupedLinearBackwardWeightNeed, bit(1) | bit(2)},
+    {"swigluForward", 4, 0, 0, swigluForward, nullptr, bit(0) | bit(1)},
+    {"swigluBackward", 6, 0, 0, swigluBackward, nullptr, bit(0) | bit(2) | bit(3)},
+    {"moeCombineForward", 4, 1, 0, moeCombineForward, nullptr, bit(1)},
+    {"headCrossEntropyForward", 5, 0, 0, headCrossEntropyForward, headCrossEntropyForwardNeed, bit(2)},
+    {"headCrossEntropyBackward", 7, 0, 0, headCrossEntropyBackward, headCrossEntropyBackwardNeed, bit(2)},
+    {"headCrossEntropy", 8, 0, 0, headCrossEntropy, headCrossEntropyNeed, bit(4)},
+    {"weightedSumForward", 3, 0, 0, weightedSumForward, nullptr, 0},
+    {"gatherRowsForward", 3, 0, 0, gatherRowsForward, nullptr, 0},
+    {"sumOfSquares", 2, 0, 1, sumOfSquares, sumOfSquaresNeed, 0},
+    {"clipScale", 2, 0, 1, clipScale, nullptr, 0},
+    {"adamwStep", 6, 0, 4, adamwStep, nullptr, 0},
 };
 
 }  // namespace
@@ -47,6 +51,6 @@ const Op ops[] = {
 #define MOE_TEXT_OF(name) #name
 #define MOE_TEXT(macro) MOE_TEXT_OF(macro)
 
-const KernelSet kernelSet = {MOE_TEXT(MOE_KERNELS), ops, sizeof ops / sizeof ops[0], multiplyAdd};
+const KernelSet kernelSet = {MOE_TEXT(MOE_KERNELS), MOE_BF16 == 1, ops, sizeof ops / sizeof ops[0], multiplyAdd};
 
 }  // namespace moe::MOE_KERNELS

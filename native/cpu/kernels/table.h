@@ -14,5 +14,8 @@ extern const KernelSet kernelSet;
 namespace avx512 {
 extern const KernelSet kernelSet;
 }
+namespace avx512bf16 {
+extern const KernelSet kernelSet;
+}
 
 }  // namespace moe

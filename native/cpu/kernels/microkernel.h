@@ -1,0 +1,140 @@
+// One register tile of a product from packed strips: the loop that everything else feeds.
+#pragma once
+
+#include "pack.h"
+
+namespace moe::MOE_KERNELS {
+
+// Where a tile goes: sums + add (unless null) to c, as floats or bf16, the top left rows × columns of it.
+struct TileOut {
+  void* c;
+  bool half;
+  int64_t cStride;
+  const float* add;
+  int64_t addStride;
+};
+
+#if MOE_LANES == 16
+
+inline __m512 multiplyUnit(Float32, __m512 sum, const float* a, __m512i b) { return _mm512_fmadd_ps(_mm512_set1_ps(*a), (__m512)b, sum); }
+
+#if MOE_BF16
+inline __m512 multiplyUnit(Mixed, __m512 sum, const float* a, __m512i b) {
+  int32_t pair;
+  memcpy(&pair, a, sizeof pair);
+  return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)b);
+}
+#endif
+
+inline void storeSums(const TileOut& out, int64_t i, int64_t j, __m512 sum, __mmask16 columns) {
+  if (out.add) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(columns, out.add + i * out.addStride + j));
+#if MOE_BF16
+  if (out.half) return _mm256_mask_storeu_epi16(static_cast<Half*>(out.c) + i * out.cStride + j, columns, (__m256i)_mm512_cvtneps_pbh(sum));
+#endif
+  _mm512_mask_storeu_ps(static_cast<float*>(out.c) + i * out.cStride + j, columns, sum);
+}
+
+template <class Kind>
+void microkernel(int64_t units, const float* a, const float* b, const TileOut& out, int64_t rows, int64_t columns) {
+  constexpr int64_t ahead = 8 * tileColumns;
+  __m512 sum[tileRows][tileVectors];
+  MOE_UNROLL
+  for (int64_t i = 0; i < tileRows; i++) {
+    MOE_UNROLL
+    for (int64_t j = 0; j < tileVectors; j++) sum[i][j] = _mm512_setzero_ps();
+  }
+  for (int64_t unit = 0; unit < units; unit++) {
+    __m512i columnsOfB[tileVectors];
+    MOE_UNROLL
+    for (int64_t j = 0; j < tileVectors; j++) {
+      columnsOfB[j] = _mm512_loadu_si512(b + j * lanes);
+      _mm_prefetch(reinterpret_cast<const char*>(b + ahead + j * lanes), _MM_HINT_T0);
+    }
+    MOE_UNROLL
+    for (int64_t i = 0; i < tileRows; i++) {
+      MOE_UNROLL
+      for (int64_t j = 0; j < tileVectors; j++) sum[i][j] = multiplyUnit(Kind{}, sum[i][j], a + i, columnsOfB[j]);
+    }
+    a += tileRows;
+    b += tileColumns;
+  }
+  const __mmask16 low = firstLanes(columns), high = firstLanes(columns - lanes);
+  MOE_UNROLL
+  for (int64_t i = 0; i < tileRows; i++) {
+    if (i < rows) {
+      storeSums(out, i, 0, sum[i][0], low);
+      if (high) storeSums(out, i, lanes, sum[i][1], high);
+    }
+  }
+}
+
+#else
+
+template <class Kind>
+void microkernel(int64_t units, const float* a, const float* b, const TileOut& out, int64_t rows, int64_t columns) {
+  Vec sum[tileRows][tileVectors];
+  MOE_UNROLL
+  for (int64_t i = 0; i < tileRows; i++) {
+    MOE_UNROLL
+    for (int64_t j = 0; j < tileVectors; j++) sum[i][j] = splat(0);
+  }
+  for (int64_t unit = 0; unit < units; unit++) {
+    Vec columnsOfB[tileVectors];
+    MOE_UNROLL
+    for (int64_t j = 0; j < tileVectors; j++) columnsOfB[j] = load(b + j * lanes);
+    MOE_UNROLL
+    for (int64_t i = 0; i < tileRows; i++) {
+      const Vec rowOfA = splat(a[i]);
+      MOE_UNROLL
+      for (int64_t j = 0; j < tileVectors; j++) sum[i][j] = sum[i][j] + rowOfA * columnsOfB[j];
+    }
+    a += tileRows;
+    b += tileColumns;
+  }
+  float* c = static_cast<float*>(out.c);
+  if (rows == tileRows && columns == tileColumns) {
+    MOE_UNROLL
+    for (int64_t i = 0; i < tileRows; i++) {
+      MOE_UNROLL
+      for (int64_t j = 0; j < tileVectors; j++) {
+        const Vec value = out.add ? sum[i][j] + load(out.add + i * out.addStride + j * lanes) : sum[i][j];
+        store(c + i * out.cStride + j * lanes, value);
+      }
+    }
+    return;
+  }
+  float tile[tileRows * tileColumns];
+  MOE_UNROLL
+  for (int64_t i = 0; i < tileRows; i++) {
+    MOE_UNROLL
+    for (int64_t j = 0; j < tileVectors; j++) store(tile + i * tileColumns + j * lanes, sum[i][j]);
+  }
+  for (int64_t i = 0; i < rows; i++) {
+    for (int64_t j = 0; j < columns; j++) {
+      const float value = tile[i * tileColumns + j];
+      c[i * out.cStride + j] = out.add ? value + out.add[i * out.addStride + j] : value;
+    }
+  }
+}
+
+#endif
+
+// c (m × n) = a·b + add on this thread, from packed strips of `units`; bStripStride is the distance between strips of b.
+template <class Kind>
+void multiplyPacked(const float* a, const float* b, int64_t bStripStride, int64_t m, int64_t n, int64_t units, const TileOut& out) {
+  for (int64_t j = 0; j < n; j += tileColumns, b += bStripStride) {
+    for (int64_t i = 0; i < m; i += tileRows) {
+      TileOut tile = out;
+      const int64_t at = i * out.cStride + j;
+#if MOE_BF16
+      tile.c = out.half ? static_cast<void*>(static_cast<Half*>(out.c) + at) : static_cast<float*>(out.c) + at;
+#else
+      tile.c = static_cast<float*>(out.c) + at;
+#endif
+      if (out.add) tile.add = out.add + i * out.addStride + j;
+      microkernel<Kind>(units, a + i * units, b, tile, least(tileRows, m - i), least(tileColumns, n - j));
+    }
+  }
+}
+
+}  // namespace moe::MOE_KERNELS

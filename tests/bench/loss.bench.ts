@@ -1,0 +1,46 @@
+/** G16: the loss after 200 steps in mixed precision against float32 of the same seed and data. PyTorch is absent here; our float32 is held against it by tests/model. */
+import { createCpuBackend } from '#core/backend/cpu.ts'
+import { initialValues, listWeights } from '#core/model/parameters.ts'
+import { modelConfigSchema } from '#core/shared/models.ts'
+import { createRandom } from '#core/shared/random.ts'
+import { createTrainer } from '#core/train/trainer.ts'
+import type { Bench } from './measure.ts'
+
+const [steps, sequence, sequences] = [200, 128, 8]
+const config = modelConfigSchema.parse({ vocab_size: 512, hidden_size: 128, intermediate_size: 128, num_hidden_layers: 4, num_attention_heads: 4, num_key_value_heads: 4, num_experts: 16, num_experts_per_tok: 2, initializer_range: 0.06 })
+
+/** Text that can be learnt: the next token is a function of the last two, but for one in ten. */
+function draw(random: ReturnType<typeof createRandom>): { ids: Int32Array; targets: Int32Array } {
+  const text = new Int32Array(sequence * sequences + 1)
+  for (let t = 0; t < text.length; t++) {
+    const last = (text[t - 1] ?? 1) * 31 + (text[t - 2] ?? 1) * 17
+    text[t] = random.nextBelow(10) === 0 ? random.nextBelow(config.vocab_size) : (last % 64) * 7
+  }
+  return { ids: text.slice(0, -1), targets: text.slice(1) }
+}
+
+/** Mean cross-entropy of the last ten steps. */
+async function lossOf(precision: 'float32' | 'mixed'): Promise<number> {
+  const backend = createCpuBackend({ precision })
+  const optimizer = { betas: [0.9, 0.95] as [number, number], eps: 1e-8, weightDecay: 0.1, clip: 1 }
+  const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: sequences, microBatchesPerStep: 1, loadBalanceWeight: 0.01, routerZWeight: 0.001, optimizer })
+  for (const tensor of listWeights(trainer.weights)) await backend.write(tensor, initialValues(config, tensor, 0))
+  const random = createRandom(3, 'text')
+  const lossWeights = new Float32Array(sequence * sequences).fill(1 / (sequence * sequences))
+  let last = 0
+  for (let step = 1; step <= steps; step++) {
+    const losses = await (await trainer.accumulate([{ ...draw(random), lossWeights }])).read()
+    if (step > steps - 10) last += losses.crossEntropy / 10
+    await (await trainer.update(3e-3 * Math.min(1, step / 20), step)).read()
+  }
+  await backend.close()
+  return last
+}
+
+export const bench: Bench = {
+  title: 'loss',
+  async run({ show }) {
+    const [exact, mixed] = [await lossOf('float32'), await lossOf('mixed')]
+    show({ group: 'G16', name: `loss after ${steps} steps, mixed / float32`, value: mixed, unit: 'nats', peer: `float32 (${exact.toFixed(4)})`, ratio: mixed / exact, spread: [Math.min(exact, mixed), Math.max(exact, mixed)], goal: 'within 0.005 of 1' })
+  },
+}
