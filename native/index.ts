@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { AppError } from '#core/shared/errors.ts'
 
 /** Kernel sets, best first. `portable` exists everywhere; the others where the processor has the instructions. */
-export type InstructionSet = 'avx512' | 'avx2' | 'portable'
+export type InstructionSet = 'avx512vnni' | 'avx512' | 'avx2' | 'portable'
 
 /** Zero-filled memory outside the JavaScript heap. Throws while a run of its context is in flight. */
 export type NativeMemory = {
@@ -25,10 +25,10 @@ export type NativeMemory = {
   free(): void
 }
 
-/** An op of a plan: tensors in record order (null = optional, left out), each at a place in memory. */
+/** An op of a plan: tensors in record order (null = optional, left out), each at a place in memory; `format` of packed ones. */
 export type NativeRecord = {
   op: string
-  tensors: ({ memory: NativeMemory; byteOffset: number; shape: readonly number[] } | null)[]
+  tensors: ({ memory: NativeMemory; byteOffset: number; shape: readonly number[]; format?: 'bf16' | 'q8' | 'q4' | undefined } | null)[]
   attrs: readonly number[]
 }
 
@@ -42,6 +42,8 @@ export type NativeContext = {
   readonly isa: InstructionSet
   readonly threads: number
   allocate(bytes: number): NativeMemory
+  /** A file as memory: read-only, not copied, read as it is used. Throws the system's reason. */
+  map(path: string): NativeMemory
   prepare(records: readonly NativeRecord[]): NativePlan
   /** Multiply-add peak of all threads, FLOP/s. */
   measurePeak(): Promise<number>

@@ -7,6 +7,7 @@ import { availableParallelism, cpus } from 'node:os'
 import { loadNative, type InstructionSet, type NativeContext, type NativeMemory, type NativeRecord } from '#native/index.ts'
 import { AppError } from '#core/shared/errors.ts'
 import { elementCount, type Backend, type OpName, type Plan, type PreparedPlan, type Tensor, type TensorData } from './backend.ts'
+import { exactBytes, isPacked } from './packed.ts'
 import { planPersistent, planScratch } from './planner.ts'
 
 export type CpuOptions = {
@@ -57,6 +58,7 @@ function withMemory<T>(bytes: number, allocate: () => T): T {
 
 /** `data` as the bytes of elements of `tensor`. */
 function toElements(tensor: Tensor, data: TensorData): Float32Array | Int32Array {
+  if (isPacked(tensor)) throw new TypeError(`write: "${tensor.name}" is packed, and only loaded`)
   if ((tensor.dtype === 'i32') !== data instanceof Int32Array) {
     throw new TypeError(`write: "${tensor.name}" is ${tensor.dtype}, the data is ${data.constructor.name}`)
   }
@@ -77,6 +79,7 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
   }
   const copyOf = (tensor: Tensor): Float32Array | Int32Array => {
     const { group, byteOffset } = placeOf(tensor)
+    if (isPacked(tensor)) throw new TypeError(`read: "${tensor.name}" is packed`)
     const data = tensor.dtype === 'i32' ? new Int32Array(elementCount(tensor)) : new Float32Array(elementCount(tensor))
     group.memory.read(byteOffset, data)
     return data
@@ -102,9 +105,10 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
       attrs,
       tensors: tensors.map((tensor) => {
         if (tensor === null) return null
-        if (tensor.place === 'scratch') return { memory: scratch, byteOffset: offsets.get(tensor)!, shape: tensor.shape }
+        const format = isPacked(tensor) ? tensor.dtype : undefined
+        if (tensor.place === 'scratch') return { memory: scratch, byteOffset: offsets.get(tensor)!, shape: tensor.shape, format }
         const { group, byteOffset } = placeOf(tensor)
-        return { memory: group.memory, byteOffset, shape: tensor.shape }
+        return { memory: group.memory, byteOffset, shape: tensor.shape, format }
       }),
     }))
 
@@ -121,6 +125,17 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
       const memory = withMemory(layout.totalBytes, () => context.allocate(layout.totalBytes))
       const group = { memory, tensors: new Set(tensors) }
       for (const [tensor, byteOffset] of layout.offsets) places.set(tensor, { group, byteOffset })
+    },
+
+    load(source, list) {
+      const taken = list.find(({ tensor }) => places.has(tensor))
+      if (taken !== undefined) throw new Error(`load: "${taken.tensor.name}" is allocated already`)
+      const memory = typeof source === 'string' ? context.map(source) : withMemory(source.byteLength, () => context.allocate(source.byteLength))
+      const beyond = list.find(({ tensor, byteOffset }) => byteOffset % 64 !== 0 || byteOffset + exactBytes(tensor) > memory.byteLength)
+      if (beyond !== undefined) throw new RangeError(`load: "${beyond.tensor.name}" at byte ${beyond.byteOffset} of ${memory.byteLength}`)
+      if (typeof source !== 'string') memory.write(0, source)
+      const group = { memory, tensors: new Set(list.map(({ tensor }) => tensor)) }
+      for (const { tensor, byteOffset } of list) places.set(tensor, { group, byteOffset })
     },
 
     release(tensors) {

@@ -5,7 +5,7 @@ import type { Job } from '#core/shared/jobs.ts'
 import type { JobContext } from './context.ts'
 
 /** As people write them. */
-const instructionSetNames = { avx512: 'AVX-512', avx2: 'AVX2', portable: 'portable' } as const
+const instructionSetNames = { avx512vnni: 'AVX-512 VNNI', avx512: 'AVX-512', avx2: 'AVX2', portable: 'portable' } as const
 
 export async function runProbeJob(_job: Extract<Job, { kind: 'probe' }>, context: JobContext): Promise<'done'> {
   const backend = createCpuBackend({})

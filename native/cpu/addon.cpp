@@ -9,9 +9,11 @@
 #include <cmath>
 #include <functional>
 #include <new>
+#include <system_error>
 #include <thread>
 
 #include "engine.h"
+#include "format.h"
 #include "isa.h"
 
 namespace moe {
@@ -109,6 +111,16 @@ class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
     allocate(env, bytes);
   }
 
+  // A mapped file is the system's memory, not ours: the garbage collector is told nothing.
+  void openFile(Napi::Env env, std::shared_ptr<Engine> engine, const std::string& path) {
+    engine_ = std::move(engine);
+    try {
+      arena_ = std::make_shared<Arena>(path.c_str());
+    } catch (const std::system_error& error) {
+      throw Napi::Error::New(env, "map: " + path + ": " + error.code().message());
+    }
+  }
+
   void Finalize(Napi::BasicEnv env) override { account(env, 0); }
 
   const std::shared_ptr<Arena>& arena() const { return arena_; }
@@ -150,6 +162,7 @@ class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
   }
 
   void write(const Napi::CallbackInfo& info) {
+    if (arena_ && arena_->isReadOnly()) throw Napi::Error::New(info.Env(), "write: a mapped file is read-only");
     auto [memory, data] = window(info, "write");
     std::copy(data.Data(), data.Data() + data.ByteLength(), memory);
   }
@@ -161,6 +174,7 @@ class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
 
   void resize(const Napi::CallbackInfo& info) {
     requireIdle(info.Env(), *engine_, "resize");
+    if (arena_->isReadOnly()) throw Napi::Error::New(info.Env(), "resize: a mapped file has its size");
     allocate(info.Env(), integerOf(info[0], "resize: bytes", 0, maxBytes));
   }
 
@@ -196,12 +210,12 @@ class PlanObject : public Napi::ObjectWrap<PlanObject> {
   std::shared_ptr<Plan> plan_;
 };
 
-// An engine: allocate, prepare, measurePeak, profile, isa, threads, close.
+// An engine: allocate, map, prepare, measurePeak, profile, isa, threads, close.
 class ContextObject : public Napi::ObjectWrap<ContextObject> {
  public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Context",
-                       {InstanceMethod<&ContextObject::allocate>("allocate"), InstanceMethod<&ContextObject::prepare>("prepare"),
+                       {InstanceMethod<&ContextObject::allocate>("allocate"), InstanceMethod<&ContextObject::map>("map"), InstanceMethod<&ContextObject::prepare>("prepare"),
                         InstanceMethod<&ContextObject::measurePeak>("measurePeak"), InstanceMethod<&ContextObject::profile>("profile"),
                         InstanceMethod<&ContextObject::close>("close"), InstanceAccessor<&ContextObject::isa>("isa"),
                         InstanceAccessor<&ContextObject::threads>("threads")});
@@ -228,6 +242,14 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
     return memory;
   }
 
+  Napi::Value map(const Napi::CallbackInfo& info) {
+    opened(info.Env(), "map");
+    if (!info[0].IsString()) typeError(info[0], "map: path", "a string");
+    const Napi::Object memory = info.Env().GetInstanceData<Classes>()->memory.New({});
+    MemoryObject::Unwrap(memory)->openFile(info.Env(), engine_, info[0].As<Napi::String>().Utf8Value());
+    return memory;
+  }
+
   void bindTensor(Plan& plan, const Napi::Value& value, const std::string& what, bool optional) {
     Tensor tensor{};
     if (value.IsNull() && optional) {
@@ -241,11 +263,14 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
     const Napi::Array shape = arrayOf(object.Get("shape"), what + ".shape");
     if (shape.Length() > maxRank) typeError(shape, what + ".shape", "at most " + std::to_string(maxRank) + " sizes");
     tensor.rank = static_cast<int>(shape.Length());
-    double bytes = sizeof(float);
+    const Napi::Value format = object.Get("format");
+    tensor.format = format.IsString() ? formatOf(format.As<Napi::String>().Utf8Value()) : plain;
+    if (tensor.format == plain && !format.IsUndefined()) typeError(format, what + ".format", "one of bf16, q8, q4");
     for (int axis = 0; axis < tensor.rank; axis++) {
       tensor.shape[axis] = integerOf(shape.Get(static_cast<uint32_t>(axis)), what + ".shape[" + std::to_string(axis) + "]", 1, 1LL << 40);
-      bytes *= static_cast<double>(tensor.shape[axis]);
     }
+    const double bytes = bytesOf(tensor);
+    if (bytes < 0) typeError(shape, what + ".shape", "that of a packed matrix, in whole blocks");
     const int64_t offset = integerOf(object.Get("byteOffset"), what + ".byteOffset", 0, maxBytes);
     const std::shared_ptr<Arena>& arena = MemoryObject::Unwrap(memory.As<Napi::Object>())->arena();
     if (offset % 4 != 0) typeError(object.Get("byteOffset"), what + ".byteOffset", "a multiple of 4");

@@ -11,10 +11,14 @@ class Pool;
 
 constexpr int maxRank = 4;
 
+// How a tensor's numbers lie: 32-bit row-major, or packed (kernels/packed.h).
+enum Format : int { plain, bf16, q8, q4 };
+
 // One tensor argument. `data` is null for an optional argument that was left out (and while a plan is measured).
 struct Tensor {
   void* data;
   int rank;
+  Format format;
   int64_t shape[maxRank];
 };
 

@@ -63,7 +63,7 @@ class Engine {
 
   const KernelSet& kernels_;
   std::unique_ptr<Pool> pool_;
-  Arena workspace_{0};
+  Arena workspace_{size_t{0}};
   Need need_{0, 0};
   std::vector<uint64_t> nanoseconds_;
 };

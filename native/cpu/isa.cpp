@@ -13,7 +13,7 @@ namespace {
 #if defined(MOE_HAS_X86)
 
 struct Features {
-  bool avx2, avx512;
+  bool avx2, avx512, vnni;
 };
 
 #if defined(_MSC_VER)
@@ -33,14 +33,16 @@ MOE_READS_XCR Features detect() {
   const unsigned long long saved = osxsave ? _xgetbv(0) : 0;
   const unsigned wanted = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // F, DQ, BW, VL
   const bool avx2 = fma && (saved & 0x6) == 0x6 && (leaf7[1] >> 5 & 1);
-  return {avx2, avx2 && (saved & 0xe6) == 0xe6 && (static_cast<unsigned>(leaf7[1]) & wanted) == wanted};
+  const bool avx512 = avx2 && (saved & 0xe6) == 0xe6 && (static_cast<unsigned>(leaf7[1]) & wanted) == wanted;
+  return {avx2, avx512, avx512 && (leaf7[2] >> 11 & 1)};
 }
 
 #else
 
 Features detect() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  return {avx2, avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")};
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  return {avx2, avx512, avx512 && __builtin_cpu_supports("avx512vnni")};
 }
 
 #endif
@@ -52,6 +54,7 @@ std::vector<const KernelSet*> supportedKernelSets() {
   std::vector<const KernelSet*> sets;
 #if defined(MOE_HAS_X86)
   const Features features = detect();
+  if (features.vnni) sets.push_back(&avx512vnni::kernelSet);
   if (features.avx512) sets.push_back(&avx512::kernelSet);
   if (features.avx2) sets.push_back(&avx2::kernelSet);
 #endif

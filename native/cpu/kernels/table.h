@@ -14,5 +14,8 @@ extern const KernelSet kernelSet;
 namespace avx512 {
 extern const KernelSet kernelSet;
 }
+namespace avx512vnni {
+extern const KernelSet kernelSet;
+}
 
 }  // namespace moe
