@@ -47,6 +47,8 @@ export type NativeContext = {
   prepare(records: readonly NativeRecord[]): NativePlan
   /** Multiply-add peak of all threads, FLOP/s. */
   measurePeak(): Promise<number>
+  /** Bytes per second of all threads reading memory. */
+  measureBandwidth(): Promise<number>
   /** Nanoseconds spent in each op since the context was made; ops never run are left out. */
   profile(): Record<string, number>
   /** Ends the threads and frees the workspace; the context's plans throw from then on, its memory stays until it is freed. */

@@ -21,6 +21,8 @@ export type CpuBackend = Backend & {
   readonly name: 'cpu'
   readonly isa: InstructionSet
   readonly threads: number
+  /** Bytes per second that all threads read from memory, measured now. */
+  measureBandwidth(): Promise<number>
   /** Nanoseconds spent in each op since the backend was made. */
   profile(): Partial<Record<OpName, number>>
 }
@@ -180,6 +182,7 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
     },
 
     measurePeak: () => exclusively('measurePeak', () => context.measurePeak()),
+    measureBandwidth: () => exclusively('measureBandwidth', () => context.measureBandwidth()),
     profile: () => context.profile(),
 
     async close() {

@@ -6,7 +6,8 @@
 import { persistent, type Backend, type PreparedPlan, type Tensor } from '#core/backend/backend.ts'
 import { record } from '#core/backend/record.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
-import { keyValueWidth, modelDecode, type Cache } from './olmoe.ts'
+import { headForward, keyValueWidth, modelDecode, type Cache } from './olmoe.ts'
+import type { PackedWeights } from './packed-weights.ts'
 import type { Weights } from './parameters.ts'
 
 /** Experts of one token in one layer, strongest gate first, and their gate weights. */
@@ -31,7 +32,7 @@ type Step = { tokens: number; plan: PreparedPlan; ids: Tensor; positions: Tensor
 const promptChunk = 64
 
 /** Prepares generation with at most `capacity` tokens on allocated `weights`. */
-export async function createGenerator(backend: Backend, c: ModelConfig, weights: Weights, capacity: number): Promise<Generator> {
+export async function createGenerator(backend: Backend, c: ModelConfig, weights: Weights | PackedWeights, capacity: number): Promise<Generator> {
   const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => i)
   const rowsOf = (name: string): Tensor[] => layers.map((i) => persistent(`${name}.${i}`, [capacity, keyValueWidth(c)]))
   const cache: Cache = { keys: rowsOf('cache.k'), values: rowsOf('cache.v') }
@@ -53,7 +54,7 @@ export async function createGenerator(backend: Backend, c: ModelConfig, weights:
         const final = modelDecode(b, c, weights, { ids, positions }, cache, { experts, gate })
         const y = b.scratch('lastFinal', [1, c.hidden_size])
         b.gatherRowsForward({ y, x: final, rows: last })
-        b.linearForward({ y: logits, x: y, weight: weights.head })
+        headForward(b, weights, logits, y)
       }),
     )
     return { tokens, plan, ids, positions, last, experts, gate }

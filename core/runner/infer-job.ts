@@ -11,7 +11,7 @@ import { toErrorData } from '#core/shared/errors.ts'
 import type { Token } from '#core/shared/chats.ts'
 import type { Job, ToRunner } from '#core/shared/jobs.ts'
 import { createRandom } from '#core/shared/random.ts'
-import { loadModel } from '#core/train/weights.ts'
+import { loadPackedModel } from '#core/train/packed-weights.ts'
 import type { JobContext } from './context.ts'
 
 type Request = Extract<ToRunner, { type: 'generate' }>
@@ -81,7 +81,7 @@ export async function runInferJob(job: Extract<Job, { kind: 'infer' }>, context:
 
   const folder = join(job.paths.library, 'checkpoints', job.checkpointId)
   const backend = createCpuBackend({})
-  const { config, weights } = await loadModel(backend, folder)
+  const { config, weights } = loadPackedModel(backend, folder)
   const tokenizer = loadTokenizer(join(folder, 'tokenizer.json'))
   const generator = await createGenerator(backend, config, weights, config.max_position_embeddings)
   const model = { generator, tokenizer, eos: config.eos_token_id ?? 0, cached: [] as number[] }

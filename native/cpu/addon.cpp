@@ -216,7 +216,8 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Context",
                        {InstanceMethod<&ContextObject::allocate>("allocate"), InstanceMethod<&ContextObject::map>("map"), InstanceMethod<&ContextObject::prepare>("prepare"),
-                        InstanceMethod<&ContextObject::measurePeak>("measurePeak"), InstanceMethod<&ContextObject::profile>("profile"),
+                        InstanceMethod<&ContextObject::measurePeak>("measurePeak"), InstanceMethod<&ContextObject::measureBandwidth>("measureBandwidth"),
+                        InstanceMethod<&ContextObject::profile>("profile"),
                         InstanceMethod<&ContextObject::close>("close"), InstanceAccessor<&ContextObject::isa>("isa"),
                         InstanceAccessor<&ContextObject::threads>("threads")});
   }
@@ -316,6 +317,13 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
   Napi::Value measurePeak(const Napi::CallbackInfo& info) {
     return Job::start(info.Env(), engine_, "measurePeak", [engine = engine_](double& result) {
       result = engine->measurePeak();
+      return std::string();
+    });
+  }
+
+  Napi::Value measureBandwidth(const Napi::CallbackInfo& info) {
+    return Job::start(info.Env(), engine_, "measureBandwidth", [engine = engine_](double& result) {
+      result = engine->measureBandwidth();
       return std::string();
     });
   }

@@ -53,12 +53,14 @@ struct Op {
   Need (*need)(const Args&);
 };
 
-// All ops compiled for one instruction set. multiplyAdd keeps every thread's FMA units busy and returns the FLOPs done.
+// All ops compiled for one instruction set. multiplyAdd keeps every thread's FMA units busy and returns the FLOPs done;
+// readThrough has all threads read `floats` floats once and returns their sum.
 struct KernelSet {
   const char* isa;
   const Op* ops;
   int opCount;
   double (*multiplyAdd)(Pool&);
+  double (*readThrough)(const float* data, int64_t floats, Pool&);
 };
 
 }  // namespace moe

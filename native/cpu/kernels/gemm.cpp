@@ -9,7 +9,7 @@ constexpr int64_t packCapacity = 8 << 20;  // floats of packed B at a time
 constexpr int64_t rowBlock = 8 * tileRows;
 constexpr int64_t columnBlock = 512 / tileColumns * tileColumns;
 constexpr int64_t fewRows = 4;
-constexpr int64_t fewRowsColumns = 64;
+constexpr int64_t fewRowsColumns = 16;
 constexpr int maxPieces = 64;
 
 // C tile = Σ_k a[k]·b[k] + add, for the top left rows × columns of the tile.

@@ -63,5 +63,7 @@ Need sumOfSquaresNeed(const Args&);
 
 // FLOPs of multiply-adds that fill every thread's vector units for a few milliseconds.
 double multiplyAdd(Pool&);
+// Sum of `floats` numbers, a multiple of 2^18, read by all threads.
+double readThrough(const float* data, int64_t floats, Pool&);
 
 }  // namespace moe::MOE_KERNELS

@@ -51,6 +51,6 @@ const Op ops[] = {
 #define MOE_TEXT_OF(name) #name
 #define MOE_TEXT(macro) MOE_TEXT_OF(macro)
 
-const KernelSet kernelSet = {MOE_TEXT(MOE_KERNELS), ops, sizeof ops / sizeof ops[0], multiplyAdd};
+const KernelSet kernelSet = {MOE_TEXT(MOE_KERNELS), ops, sizeof ops / sizeof ops[0], multiplyAdd, readThrough};
 
 }  // namespace moe::MOE_KERNELS
