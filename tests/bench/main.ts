@@ -1,6 +1,7 @@
 /**
  * `npm run bench`: every op at the sizes of a small training step, then the training step itself, as shares of the multiply-add peak
  * that is measured in the same run. Medians of several rounds with their spread; --json for machines.
+ * Inference at real sizes is inference.ts (`npm run bench -- inference:227M` runs one shape).
  * An op's sizes come from one table of letters, so its row, its case in tests/ops/cases.ts and its name stay one thing.
  */
 import { cpus } from 'node:os'
@@ -9,6 +10,7 @@ import { createCpuBackend } from '#core/backend/cpu.ts'
 import { record } from '#core/backend/record.ts'
 import { benchTrain } from '#core/cli/bench-train.ts'
 import { argumentData, caseArguments, opCases, type OpCase } from '../ops/cases.ts'
+import { benchInference } from './inference.ts'
 
 type Row = { name: string; value: number; unit: string; peer: string; ratio: number | null; spread: [number, number] }
 
@@ -85,6 +87,8 @@ async function main(argv: string[]): Promise<void> {
     const { median: value, min, max } = result.tokensPerSecond
     show({ name: 'training step, quick start', value, unit: 'tokens/s', peer: 'measured peak', ratio: result.peakFraction, spread: [min, max] })
   }
+  const [group, shape] = only?.split(':') ?? []
+  if (!only || group === 'inference') await benchInference(show, (text) => json || console.log(text), shape)
   if (json) console.log(JSON.stringify(rows))
 }
 
