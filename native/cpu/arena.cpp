@@ -2,6 +2,7 @@
 
 #include <stdint.h>
 
+#include <algorithm>
 #include <new>
 #include <system_error>
 
@@ -80,14 +81,29 @@ void Arena::map(const char* path) {
   // Where the file system has large folios, pages of the file are read and mapped two megabytes at a time.
   madvise(mapping, mappingBytes_, MADV_HUGEPAGE);
 #endif
-  madvise(mapping, mappingBytes_, MADV_WILLNEED);
 #endif
   data_ = static_cast<char*>(mapping_);
   bytes_ = mappingBytes_;
   readOnly_ = true;
+  stopping_.store(false);
+  reader_ = std::thread([this] { readAhead(); });
+}
+
+// Brings the file in from its first to its last byte and maps its pages, so that a run that comes later waits for neither.
+void Arena::readAhead() {
+  constexpr size_t piece = size_t{32} << 20, page = 4096;
+  for (size_t at = 0; at < bytes_; at += piece) {
+    const size_t end = std::min(bytes_, at + piece);
+#if defined(MADV_POPULATE_READ)
+    if (!stopping_.load() && madvise(data_ + at, end - at, MADV_POPULATE_READ) == 0) continue;
+#endif
+    for (size_t byte = at; byte < end && !stopping_.load(); byte += page) static_cast<void>(*static_cast<volatile char*>(data_ + byte));
+  }
 }
 
 void Arena::free() {
+  stopping_.store(true);
+  if (reader_.joinable()) reader_.join();
   if (mapping_ != nullptr) {
 #if defined(_WIN32)
     if (readOnly_) UnmapViewOfFile(mapping_);

@@ -1,9 +1,12 @@
 // Memory of a plan's tensors: either zero-filled memory straight from the operating system, on huge pages where it has them: a training step over 4 KB
 // pages of malloc spends a fifth and more of its time on page faults; or a file, mapped read-only, whose pages the system
-// reads as they are used and drops when memory is short. Freed when told so or with its last owner.
+// keeps in its cache, drops when memory is short, and reads ahead of what is used. Freed when told so or with its last owner.
 #pragma once
 
 #include <stddef.h>
+
+#include <atomic>
+#include <thread>
 
 namespace moe {
 
@@ -28,12 +31,16 @@ class Arena {
 
  private:
   void map(const char* path);
+  void readAhead();
 
   char* data_ = nullptr;
   size_t bytes_ = 0;
   void* mapping_ = nullptr;
   size_t mappingBytes_ = 0;
   bool readOnly_ = false;
+  // Of a file: reads ahead of the runs until it is done or told to stop.
+  std::thread reader_;
+  std::atomic<bool> stopping_{false};
 };
 
 }  // namespace moe

@@ -9,8 +9,10 @@
 namespace moe::MOE_KERNELS {
 namespace {
 
-constexpr int64_t jobBytes = 48 << 10;  // of weights that one job reads
-constexpr int64_t chunk = 32;           // columns of the hidden layer made at a time: a block of the down projection
+constexpr int64_t jobBytes = 128 << 10;  // of weights that one job reads, at most
+constexpr int64_t fewestJobs = 16;       // where there is enough to share out
+constexpr int64_t chunk = 32;            // columns of the hidden layer: a block of the down projection
+constexpr int64_t chunksAtATime = 4;
 
 struct Layer {
   float* y;
@@ -112,58 +114,73 @@ void gatherTokens(const Layer& l, const Order& order, const Tokens& from, const 
 // gate·silu(g)·u of one vector.
 Vec swiglu(Vec g, Vec u, Vec gate) { return gate * u * g / (splat(1) + exponential(splat(0) - g)); }
 
-// Columns [column, column + chunk) of the hidden layer of expert e for one tile of its slots.
-void hiddenChunk(const Layer& l, const Order& order, int64_t e, Tile tile, int64_t column, const Tokens& x, Tile tokens, const Tokens& hidden) {
-  float gates[2][tileTokens * stripRows], ups[2][tileTokens * stripRows];
-  const Packed gate = {l.gate.data + e * l.gate.strips() * l.gate.stripBytes(), l.gate.format, l.gate.rows, l.gate.width};
-  const Packed up = {l.up.data + e * l.up.strips() * l.up.stripBytes(), l.up.format, l.up.rows, l.up.width};
-  const int64_t count = least(chunk, l.hidden - column), strips = divideUp(count, stripRows);
-  for (int64_t s = 0; s < strips; s++) {
-    multiplyStrip(gate, column / stripRows + s, x, tokens, gates[s]);
-    multiplyStrip(up, column / stripRows + s, x, tokens, ups[s]);
-  }
+Packed matrixOf(const Packed& stack, int64_t e) { return {stack.data + e * stack.strips() * stack.stripBytes(), stack.format, stack.rows, stack.width}; }
+
+// Columns [first, end) of chunks of the hidden layer of one expert. `next` is where this thread will probably go on.
+struct Chunks {
+  Packed gate, up;
+  int64_t first, end;
+  const uint8_t* next;
+};
+
+// One tile of slots: all of the gate's rows, then all of the up projection's, so that each is read in one go.
+void hiddenChunks(const Layer& l, const Order& order, const Chunks& c, Tile tile, const Tokens& x, Tile tokens, const Tokens& hidden) {
+  constexpr int64_t mostStrips = 2 * chunksAtATime;
+  float gates[mostStrips][tileTokens * stripRows], ups[mostStrips][tileTokens * stripRows];
+  const int64_t firstStrip = c.first * chunk / stripRows, strips = least(l.gate.strips(), c.end * chunk / stripRows) - firstStrip;
+  for (int64_t s = 0; s < strips; s++) multiplyStrip(c.gate, firstStrip + s, x, tokens, gates[s], s + 1 < strips ? stripOf(c.gate, firstStrip + s + 1) : stripOf(c.up, firstStrip));
+  for (int64_t s = 0; s < strips; s++) multiplyStrip(c.up, firstStrip + s, x, tokens, ups[s], s + 1 < strips ? stripOf(c.up, firstStrip + s + 1) : c.next);
   for (int t = 0; t < tile.count; t++) {
-    float a[chunk];
+    float a[mostStrips * stripRows];
     const Vec weight = splat(l.gates[order.assignment[tile.first + t]]);
     for (int64_t i = 0; i < strips * stripRows; i += lanes) {
       const int64_t at = t * stripRows + i % stripRows;
       store(a + i, swiglu(load(gates[i / stripRows] + at), load(ups[i / stripRows] + at), weight));
     }
-    placeNumbers(hidden, tile.first, tile.count, t, column, a, count);
+    placeNumbers(hidden, tile.first, tile.count, t, c.first * chunk, a, least(strips * stripRows, l.hidden - c.first * chunk));
   }
 }
 
 void upProjection(const Layer& l, const Order& order, const Tokens& x, const Tokens& hidden, Pool& pool) {
-  const int64_t chunks = divideUp(l.hidden, chunk), chunksOfJob = most(1, jobBytes / (4 * l.gate.stripBytes())), jobs = divideUp(chunks, chunksOfJob);
-  parallel(pool, order.usedCount * jobs, [&](int64_t job, int) {
+  const int64_t chunks = divideUp(l.hidden, chunk), wanted = divideUp(fewestJobs, order.usedCount);
+  const int64_t chunksOfJob = most(1, least(least(chunksAtATime, chunks / wanted), jobBytes / (4 * l.gate.stripBytes()))), jobs = divideUp(chunks, chunksOfJob);
+  const auto chunksOf = [&](int64_t job) {
     const int64_t e = order.used[job / jobs], first = job % jobs * chunksOfJob;
-    for (int64_t c = first; c < least(chunks, first + chunksOfJob); c++) {
-      for (int64_t i = 0; i < tilesIn(order.count(e)); i++) {
-        const Tile tile = slotTile(order, e, i);
-        // One token is every expert's tile.
-        hiddenChunk(l, order, e, tile, c * chunk, x, l.tokens == 1 ? Tile{0, 1} : tile, hidden);
-      }
+    return Chunks{matrixOf(l.gate, e), matrixOf(l.up, e), first, least(chunks, first + chunksOfJob), nullptr};
+  };
+  parallel(pool, order.usedCount * jobs, [&](int64_t job, int) {
+    const int64_t e = order.used[job / jobs];
+    Chunks c = chunksOf(job);
+    // Threads take jobs in turns.
+    const Chunks later = chunksOf(least(order.usedCount * jobs - 1, job + pool.threads()));
+    c.next = stripOf(later.gate, later.first * chunk / stripRows);
+    for (int64_t i = 0; i < tilesIn(order.count(e)); i++) {
+      const Tile tile = slotTile(order, e, i);
+      // One token is every expert's tile.
+      hiddenChunks(l, order, c, tile, x, l.tokens == 1 ? Tile{0, 1} : tile, hidden);
     }
   });
 }
 
-Packed downOf(const Layer& l, int64_t e) { return {l.down.data + e * l.down.strips() * l.down.stripBytes(), l.down.format, l.down.rows, l.down.width}; }
-
-// y of the only token.
+// y of the only token: a job's rows of one expert after another.
 void downProjectionOne(const Layer& l, const Order& order, const Tokens& hidden, Pool& pool) {
-  const int64_t stripsOfJob = most(1, jobBytes / (l.k * l.down.stripBytes()));
-  parallel(pool, divideUp(l.down.strips(), stripsOfJob), [&](int64_t job, int) {
-    for (int64_t strip = job * stripsOfJob; strip < least(l.down.strips(), (job + 1) * stripsOfJob); strip++) {
-      const int64_t row = strip * stripRows, rows = least(stripRows, l.width - row);
-      float sums[stripRows] = {};
-      if (l.add) memcpy(sums, l.add + row, rows * sizeof(float));
-      for (int64_t j = 0; j < l.k; j++) {
+  constexpr int64_t mostStrips = 8;
+  const int64_t strips = l.down.strips(), stripsOfJob = most(1, least(mostStrips, strips / fewestJobs));
+  parallel(pool, divideUp(strips, stripsOfJob), [&](int64_t job, int) {
+    const int64_t first = job * stripsOfJob, count = least(stripsOfJob, strips - first);
+    const int64_t row = first * stripRows, rows = least(count * stripRows, l.width - row);
+    float sums[mostStrips * stripRows] = {};
+    if (l.add) memcpy(sums, l.add + row, rows * sizeof(float));
+    for (int64_t j = 0; j < l.k; j++) {
+      const Packed down = matrixOf(l.down, l.experts[j]);
+      const uint8_t* after = j + 1 < l.k ? stripOf(matrixOf(l.down, l.experts[j + 1]), first) : stripOf(matrixOf(l.down, l.experts[0]), least(strips - 1, first + pool.threads() * stripsOfJob));
+      for (int64_t s = 0; s < count; s++) {
         float out[stripRows];
-        multiplyStrip(downOf(l, l.experts[j]), strip, hidden, {order.slot[j], 1}, out);
-        for (int64_t r = 0; r < stripRows; r++) sums[r] += out[r];
+        multiplyStrip(down, first + s, hidden, {order.slot[j], 1}, out, s + 1 < count ? stripOf(down, first + s + 1) : after);
+        for (int64_t r = 0; r < stripRows; r++) sums[s * stripRows + r] += out[r];
       }
-      memcpy(l.y + row, sums, rows * sizeof(float));
     }
+    memcpy(l.y + row, sums, rows * sizeof(float));
   });
 }
 
@@ -172,13 +189,13 @@ void downProjection(const Layer& l, const Order& order, const Tokens& hidden, fl
   const int64_t strips = l.down.strips(), stripsOfJob = most(1, jobBytes / l.down.stripBytes()), jobs = divideUp(strips, stripsOfJob);
   parallel(pool, order.usedCount * jobs, [&](int64_t job, int) {
     const int64_t e = order.used[job / jobs], first = job % jobs * stripsOfJob;
-    const Packed down = downOf(l, e);
+    const Packed down = matrixOf(l.down, e);
     for (int64_t strip = first; strip < least(strips, first + stripsOfJob); strip++) {
       const int64_t row = strip * stripRows, rows = least(stripRows, l.width - row);
       for (int64_t i = 0; i < tilesIn(order.count(e)); i++) {
         const Tile tile = slotTile(order, e, i);
         float out[tileTokens * stripRows];
-        multiplyStrip(down, strip, hidden, tile, out);
+        multiplyStrip(down, strip, hidden, tile, out, stripOf(down, least(strips - 1, strip + 1)));
         for (int t = 0; t < tile.count; t++) memcpy(outputs + (tile.first + t) * l.width + row, out + t * stripRows, rows * sizeof(float));
       }
     }

@@ -7,7 +7,8 @@
 namespace moe::MOE_KERNELS {
 namespace {
 
-constexpr int64_t jobBytes = 48 << 10;   // of weights that one job of few tokens reads
+constexpr int64_t jobBytes = 128 << 10;  // of weights that one job of few tokens reads, at most
+constexpr int64_t fewestJobs = 16;       // where there is enough to share out
 constexpr int64_t tokensPerJob = 128;
 constexpr int64_t stripsPerJob = 8;
 
@@ -52,15 +53,19 @@ void linearPackedForward(const Args& args, Pool& pool) {
   const int64_t tokens = dim(args, 0, 0), tiles = tilesIn(tokens), n = weight.rows;
   const Tokens x = {weight.format, weight.width, tokens, args.work.shared};
   placeTokens(x, f32(args, 1), tokens, pool);
-  const int64_t stripsOfJob = tiles == 1 ? most(1, jobBytes / weight.stripBytes()) : stripsPerJob, tilesOfJob = divideUp(tokensPerJob, tileTokens);
+  const int64_t shared = most(1, least(jobBytes / weight.stripBytes(), weight.strips() / fewestJobs));
+  const int64_t stripsOfJob = tiles == 1 ? shared : stripsPerJob, tilesOfJob = divideUp(tokensPerJob, tileTokens);
   const int64_t stripJobs = divideUp(weight.strips(), stripsOfJob);
   parallel(pool, stripJobs * divideUp(tiles, tilesOfJob), [&](int64_t job, int) {
     const int64_t firstStrip = job % stripJobs * stripsOfJob, firstTile = job / stripJobs * tilesOfJob;
-    for (int64_t strip = firstStrip; strip < least(weight.strips(), firstStrip + stripsOfJob); strip++) {
+    const int64_t endStrip = least(weight.strips(), firstStrip + stripsOfJob);
+    for (int64_t strip = firstStrip; strip < endStrip; strip++) {
+      // Threads take jobs in turns.
+      const int64_t nextStrip = strip + 1 < endStrip ? strip + 1 : least(weight.strips() - 1, firstStrip + pool.threads() * stripsOfJob);
       for (int64_t i = firstTile; i < least(tiles, firstTile + tilesOfJob); i++) {
         const Tile tile = tileOf(tokens, i);
         float out[tileTokens * stripRows];
-        multiplyStrip(weight, strip, x, tile, out);
+        multiplyStrip(weight, strip, x, tile, out, stripOf(weight, nextStrip));
         const int64_t row = strip * stripRows, rows = least(stripRows, n - row);
         for (int t = 0; t < tile.count; t++) {
           const int64_t at = (tile.first + t) * n + row;

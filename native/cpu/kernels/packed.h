@@ -70,8 +70,11 @@ void copyToken(const Tokens& to, int64_t toFirst, int toN, int toT, const Tokens
 // All of x (tokens × width), cut into tiles.
 void placeTokens(const Tokens& to, const float* x, int64_t tokens, Pool& pool);
 
-// out[t·16 + r] = row r of the strip · token t of the tile.
-void multiplyStrip(const Packed& weight, int64_t strip, const Tokens& tokens, Tile tile, float* out);
+inline const uint8_t* stripOf(const Packed& weight, int64_t strip) { return weight.data + strip * weight.stripBytes(); }
+
+// out[t·16 + r] = row r of the strip · token t of the tile. A few tokens wait for the weight's bytes: `next` is the strip that
+// this thread will probably meet after this one, whose beginning is asked for while this one ends.
+void multiplyStrip(const Packed& weight, int64_t strip, const Tokens& tokens, Tile tile, float* out, const uint8_t* next);
 
 // Row `row` of a matrix as floats.
 void readRow(const Packed& weight, int64_t row, float* out);

@@ -15,8 +15,8 @@
 namespace moe::MOE_KERNELS {
 namespace {
 
-// Bytes ahead of the one being read that are asked for when each strip is met once.
-constexpr int64_t prefetchBytes = 2304;
+// Bytes ahead of the one being read that are asked for when few tokens meet a strip, in whole blocks.
+constexpr int64_t prefetchBytes = 4096;
 
 #if defined(__GNUC__) || defined(__clang__)
 inline void prefetch(const uint8_t* at) { __builtin_prefetch(at); }
@@ -204,7 +204,8 @@ MOE_INLINE int32_t fourAt(const int8_t* from) {
 
 // One strip of q4 or q8 times n tokens.
 template <Format format, int n>
-void quantisedStrip(const uint8_t* strip, const Tokens& tokens, int64_t first, float* out) {
+void quantisedStrip(const uint8_t* strip, const uint8_t* next, const Tokens& tokens, int64_t first, float* out) {
+  constexpr int64_t blocksAhead = prefetchBytes / quantisedBytes(format);
   const int64_t blocks = tokens.blocks();
   const int8_t* a = tokens.integers() + first * tokens.width;
   const float* scales = tokens.scales() + first * blocks;
@@ -214,7 +215,8 @@ void quantisedStrip(const uint8_t* strip, const Tokens& tokens, int64_t first, f
   for (int t = 0; t < n; t++) sums[t] = zeroFloats();
   for (int64_t b = 0; b < blocks; b++) {
     if (n <= 4) {
-      for (int64_t line = 0; line < quantisedBytes(format); line += 64) prefetch(strip + prefetchBytes + line);
+      const uint8_t* ahead = b + blocksAhead < blocks ? strip + blocksAhead * quantisedBytes(format) : next + (b + blocksAhead - blocks) * quantisedBytes(format);
+      for (int64_t line = 0; line < quantisedBytes(format); line += 64) prefetch(ahead + line);
     }
     Bytes weights[8];
     if (format == q4) {
@@ -247,14 +249,14 @@ void quantisedStrip(const uint8_t* strip, const Tokens& tokens, int64_t first, f
 
 // One strip of bf16 times n tokens.
 template <int n>
-void floatStrip(const uint8_t* strip, const Tokens& tokens, int64_t first, float* out) {
+void floatStrip(const uint8_t* strip, const uint8_t* next, const Tokens& tokens, int64_t first, float* out) {
   const int64_t pairs = tokens.blocks();
   const float* a = tokens.memory + first * 2 * pairs;
   Floats sums[n];
   MOE_UNROLL
   for (int t = 0; t < n; t++) sums[t] = zeroFloats();
   for (int64_t pair = 0; pair < pairs; pair++) {
-    if (n <= 4) prefetch(strip + prefetchBytes);
+    if (n <= 4) prefetch(pair + prefetchBytes / 64 < pairs ? strip + prefetchBytes : next + (pair - pairs) * 64 + prefetchBytes);
     const Bytes both = loadBytes(strip);
     const Floats even = evenNumbers(both), odd = oddNumbers(both);
     MOE_UNROLL
@@ -266,7 +268,7 @@ void floatStrip(const uint8_t* strip, const Tokens& tokens, int64_t first, float
   for (int t = 0; t < n; t++) storeFloats(out + stripRows * t, sums[t]);
 }
 
-typedef void (*StripKernel)(const uint8_t*, const Tokens&, int64_t, float*);
+typedef void (*StripKernel)(const uint8_t*, const uint8_t*, const Tokens&, int64_t, float*);
 
 // Fills kernels[1..n].
 template <int n>
@@ -347,8 +349,8 @@ void copyToken(const Tokens& to, int64_t toFirst, int toN, int toT, const Tokens
   }
 }
 
-void multiplyStrip(const Packed& weight, int64_t strip, const Tokens& tokens, Tile tile, float* out) {
-  table.byTokens[tile.count][weight.format - bf16](weight.data + strip * weight.stripBytes(), tokens, tile.first, out);
+void multiplyStrip(const Packed& weight, int64_t strip, const Tokens& tokens, Tile tile, float* out, const uint8_t* next) {
+  table.byTokens[tile.count][weight.format - bf16](stripOf(weight, strip), next, tokens, tile.first, out);
 }
 
 void readRow(const Packed& weight, int64_t row, float* out) {
