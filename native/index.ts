@@ -35,6 +35,8 @@ export type NativeRecord = {
 export type NativePlan = {
   /** Runs all ops on a worker thread. Rejects on an index out of range; throws if a run of the context is in flight. */
   run(): Promise<number>
+  /** The same on the calling thread, which it blocks. */
+  runNow(): void
 }
 
 /** Threads, one kernel set and a workspace. */

@@ -27,6 +27,11 @@ export type CpuBackend = Backend & {
   profile(): Partial<Record<OpName, number>>
 }
 
+/** A plan that took no longer is run on the calling thread, which blocks the event loop for that long ... */
+const shortRunMs = 2
+/** ... and lets it go on at least this often. */
+const breathEveryMs = 20
+
 /** Where a persistent tensor lies; a group is what one allocate() call made. */
 type Group = { memory: NativeMemory; tensors: ReadonlySet<Tensor> }
 type Place = { group: Group; byteOffset: number }
@@ -73,6 +78,7 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
   const scratch = context.allocate(0)
   const places = new Map<Tensor, Place>()
   let running: Promise<unknown> | undefined
+  let breathedAt = 0
 
   const placeOf = (tensor: Tensor): Place => {
     const place = places.get(tensor)
@@ -175,10 +181,19 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
       const { offsets, totalBytes } = planScratch(plan)
       if (totalBytes > scratch.byteLength) withMemory(totalBytes, () => scratch.resize(totalBytes))
       const prepared = withMemory(totalBytes, () => context.prepare(bind(plan, offsets)))
-      return {
-        scratchBytes: totalBytes,
-        run: () => exclusively(`run of ${plan.name}`, async () => void (await prepared.run())),
+      // A step of decoding a small model takes less than two changes of thread cost: what was short is run where it is asked for.
+      let lastMs = Infinity
+      const run = async (): Promise<void> => {
+        const startedAt = performance.now()
+        if (lastMs > shortRunMs) await prepared.run()
+        else prepared.runNow()
+        const endedAt = performance.now()
+        const isShort = lastMs <= shortRunMs
+        lastMs = endedAt - startedAt
+        if (isShort && endedAt - breathedAt > breathEveryMs) await new Promise((resolve) => setImmediate(resolve))
+        if (!isShort || endedAt - breathedAt > breathEveryMs) breathedAt = endedAt
       }
+      return { scratchBytes: totalBytes, run: () => exclusively(`run of ${plan.name}`, run) }
     },
 
     measurePeak: () => exclusively('measurePeak', () => context.measurePeak()),

@@ -189,10 +189,10 @@ class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
   int64_t accounted_ = 0;
 };
 
-// A prepared plan: run.
+// A prepared plan: run, on a worker, and runNow, on the calling thread.
 class PlanObject : public Napi::ObjectWrap<PlanObject> {
  public:
-  static Napi::Function define(Napi::Env env) { return DefineClass(env, "Plan", {InstanceMethod<&PlanObject::run>("run")}); }
+  static Napi::Function define(Napi::Env env) { return DefineClass(env, "Plan", {InstanceMethod<&PlanObject::run>("run"), InstanceMethod<&PlanObject::runNow>("runNow")}); }
 
   explicit PlanObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<PlanObject>(info) {}
 
@@ -204,6 +204,13 @@ class PlanObject : public Napi::ObjectWrap<PlanObject> {
  private:
   Napi::Value run(const Napi::CallbackInfo& info) {
     return Job::start(info.Env(), engine_, "run", [engine = engine_, plan = plan_](double&) { return engine->run(*plan); });
+  }
+
+  void runNow(const Napi::CallbackInfo& info) {
+    requireOpen(info.Env(), *engine_, "run");
+    requireIdle(info.Env(), *engine_, "run");
+    const std::string error = engine_->run(*plan_);
+    if (!error.empty()) throw Napi::Error::New(info.Env(), error);
   }
 
   std::shared_ptr<Engine> engine_;

@@ -9,6 +9,7 @@ namespace {
 
 constexpr int64_t fewTokens = 8;
 constexpr int64_t decodeBlock = 64;
+constexpr int64_t headGroups = 4;  // that share out the heads of a block of keys
 constexpr int64_t tokensAtATime = 16;  // of many tokens of several sequences
 
 struct Cached {
@@ -40,15 +41,15 @@ int64_t partialFloats(const Cached& c) { return c.width + 2; }
 // Keys that token t sees.
 int64_t visibleTo(const Cached& c, int64_t t) { return most(0, least(c.rows, int64_t{c.positions[t]} - firstRow(c, t) + 1)); }
 
-// One block of keys for all heads of token t. Per head, `partial` gets Σ e^(s − top)·v, the top score and Σ e^(s − top).
-void attendKeys(const Cached& c, int64_t t, int64_t first, float* scores, float* partial) {
+// One block of keys for heads [firstHead, endHead) of token t. Per head, `partial` gets Σ e^(s − top)·v, the top score and Σ e^(s − top).
+void attendKeys(const Cached& c, int64_t t, int64_t first, int64_t firstHead, int64_t endHead, float* scores, float* partial) {
   const int64_t keys = least(decodeBlock, visibleTo(c, t) - first), begin = firstRow(c, t) + first, stride = c.kvHeads * c.width;
   const float scale = 1 / sqrtf(static_cast<float>(c.width));
   for (int64_t p = 0; p < keys; p++) {
     const float* row = c.cacheK + (begin + p) * stride;
-    for (int64_t h = 0; h < c.heads; h++) scores[h * decodeBlock + p] = dot(c.q + (t * c.heads + h) * c.width, row + h * c.kvHeads / c.heads * c.width, c.width);
+    for (int64_t h = firstHead; h < endHead; h++) scores[h * decodeBlock + p] = dot(c.q + (t * c.heads + h) * c.width, row + h * c.kvHeads / c.heads * c.width, c.width);
   }
-  for (int64_t h = 0; h < c.heads; h++) {
+  for (int64_t h = firstHead; h < endHead; h++) {
     float *row = scores + h * decodeBlock, *o = partial + h * partialFloats(c);
     memset(o, 0, c.width * sizeof(float));
     o[c.width] = largest(row, keys) * scale;
@@ -56,7 +57,7 @@ void attendKeys(const Cached& c, int64_t t, int64_t first, float* scores, float*
   }
   for (int64_t p = 0; p < keys; p++) {
     const float* row = c.cacheV + (begin + p) * stride;
-    for (int64_t h = 0; h < c.heads; h++) {
+    for (int64_t h = firstHead; h < endHead; h++) {
       const float* MOE_RESTRICT v = row + h * c.kvHeads / c.heads * c.width;
       float* MOE_RESTRICT o = partial + h * partialFloats(c);
       const float share = scores[h * decodeBlock + p];
@@ -90,9 +91,11 @@ void attendFew(const Args& args, Pool& pool, const Cached& c) {
     int64_t keys = 1;
     for (int64_t t = base; t < base + tokens; t++) keys = most(keys, visibleTo(c, t));
     const int64_t blocks = divideUp(keys, decodeBlock);
-    parallel(pool, tokens * blocks, [&](int64_t tile, int thread) {
+    parallel(pool, tokens * blocks * headGroups, [&](int64_t job, int thread) {
+      const int64_t tile = job / headGroups, group = job % headGroups;
       const int64_t t = base + tile / blocks, first = tile % blocks * decodeBlock;
-      if (first < visibleTo(c, t)) attendKeys(c, t, first, threadMemory(args, thread), args.work.shared + tile * blockFloats);
+      if (first >= visibleTo(c, t)) return;
+      attendKeys(c, t, first, group * c.heads / headGroups, (group + 1) * c.heads / headGroups, threadMemory(args, thread), args.work.shared + tile * blockFloats);
     });
     parallelRanges(pool, tokens * c.heads, blocks * c.width, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++) mergeBlocks(c, base + i / c.heads, i % c.heads, args.work.shared + i / c.heads * blocks * blockFloats);
