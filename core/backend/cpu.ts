@@ -140,7 +140,11 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
       if (taken !== undefined) throw new Error(`load: "${taken.tensor.name}" is allocated already`)
       const memory = typeof source === 'string' ? context.map(source) : withMemory(source.byteLength, () => context.allocate(source.byteLength))
       const beyond = list.find(({ tensor, byteOffset }) => byteOffset % 64 !== 0 || byteOffset + exactBytes(tensor) > memory.byteLength)
-      if (beyond !== undefined) throw new RangeError(`load: "${beyond.tensor.name}" at byte ${beyond.byteOffset} of ${memory.byteLength}`)
+      if (beyond !== undefined) {
+        const { byteLength } = memory
+        memory.free()
+        throw new RangeError(`load: "${beyond.tensor.name}" at byte ${beyond.byteOffset} of ${byteLength}`)
+      }
       if (typeof source !== 'string') memory.write(0, source)
       const group = { memory, tensors: new Set(list.map(({ tensor }) => tensor)) }
       for (const { tensor, byteOffset } of list) places.set(tensor, { group, byteOffset })
@@ -185,13 +189,14 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
       let lastMs = Infinity
       const run = async (): Promise<void> => {
         const startedAt = performance.now()
-        if (lastMs > shortRunMs) await prepared.run()
-        else prepared.runNow()
-        const endedAt = performance.now()
         const isShort = lastMs <= shortRunMs
+        if (isShort) prepared.runNow()
+        else await prepared.run()
+        const endedAt = performance.now()
         lastMs = endedAt - startedAt
-        if (isShort && endedAt - breathedAt > breathEveryMs) await new Promise((resolve) => setImmediate(resolve))
-        if (!isShort || endedAt - breathedAt > breathEveryMs) breathedAt = endedAt
+        if (isShort && endedAt - breathedAt < breathEveryMs) return
+        if (isShort) await new Promise((resolve) => setImmediate(resolve))
+        breathedAt = performance.now()
       }
       return { scratchBytes: totalBytes, run: () => exclusively(`run of ${plan.name}`, run) }
     },

@@ -22,7 +22,7 @@ type Show = (row: InferenceRow) => void
 type Shape = { name: string; config: ModelConfig; needBytes: number; decodeTokens: number; rounds: number }
 
 const shapes: Shape[] = [
-  { name: '227M', config: medium, needBytes: 0.4e9, decodeTokens: 128, rounds: 9 },
+  { name: '227M', config: medium, needBytes: 0.4e9, decodeTokens: 64, rounds: 9 },
   { name: '1B-7B', config: olmoe7B, needBytes: 8.5e9, decodeTokens: 32, rounds: 7 },
 ]
 const promptTokens = 512
@@ -93,11 +93,13 @@ async function runRounds(backend: CpuBackend, shape: Shape, sequences: Sequences
   return rounds
 }
 
-/** One row: speeds of ours, and the median over rounds of ours over the peer's. */
+/** One row: speeds of ours, and the median over rounds of ours over the peer's, whose own median and spread stand beside its name. */
 function rowOf(name: string, rounds: readonly Round[], speed: (round: Round) => number, peerName: string, peer: (round: Round) => number | null): InferenceRow {
   const speeds = rounds.map(speed)
+  const peers = rounds.flatMap((round) => peer(round) ?? [])
   const ratios = rounds.flatMap((round) => (peer(round) === null ? [] : [speed(round) / peer(round)!]))
-  return { name, value: median(speeds), unit: 'tokens/s', peer: peerName, ratio: ratios.length > 0 ? median(ratios) : null, spread: [Math.min(...speeds), Math.max(...speeds)] }
+  const its = peers.length > 0 ? `: ${median(peers).toFixed(1)} (${Math.min(...peers).toFixed(1)} – ${Math.max(...peers).toFixed(1)})` : ''
+  return { name, value: median(speeds), unit: 'tokens/s', peer: `${peerName}${its}`, ratio: ratios.length > 0 ? median(ratios) : null, spread: [Math.min(...speeds), Math.max(...speeds)] }
 }
 
 /** Drops a file from the page cache, where the system has a way to ask for it. */
@@ -114,7 +116,7 @@ function forget(path: string): boolean {
 async function coldStart(folder: string): Promise<number | null> {
   if (!forget(join(folder, 'model.packed'))) return null
   const startedAt = performance.now()
-  const child = spawn(process.execPath, ['core/cli.ts', 'generate', '--json', '--model', folder, '--prompt-ids', '[11,22,33,44,55,66,77,88]', '--max', '1', '--temperature', '0'], { stdio: ['ignore', 'ignore', 'inherit'] })
+  const child = spawn(process.execPath, ['core/cli.ts', 'generate', '--json', '--model', folder, '--prompt-ids', '[11,22,33,44,55,66,77,88]', '--max', '1', '--temperature', '0'], { stdio: 'ignore' })
   const code = await new Promise<number | null>((resolve) => child.on('exit', resolve))
   return code === 0 ? (performance.now() - startedAt) / 1000 : null
 }
@@ -140,7 +142,7 @@ async function benchShape(shape: Shape, folder: string, show: Show): Promise<voi
   const rounds = await runRounds(backend, shape, sequences, peer)
   const bytes = bytesPerToken(config, 'q4')
   const decodeSpeed = (round: Round): number => 1 / round.decode
-  show(rowOf(`${name} q4, decode`, rounds, decodeSpeed, `bandwidth floor (${(median(rounds.map((round) => round.bandwidth)) / 1e9).toFixed(1)} GB/s)`, (round) => round.bandwidth / bytes))
+  show(rowOf(`${name} q4, decode`, rounds, decodeSpeed, `the floor at ${(median(rounds.map((round) => round.bandwidth)) / 1e9).toFixed(1)} GB/s`, (round) => round.bandwidth / bytes))
   show(rowOf(`${name} q4, decode`, rounds, decodeSpeed, peerName, (round) => (round.peerDecode === null ? null : 1 / round.peerDecode)))
   show(rowOf(`${name} q4, prompt of ${promptTokens}`, rounds, (round) => promptTokens / round.prefill, peerName, (round) => (round.peerPrefill === null ? null : promptTokens / round.peerPrefill)))
   sequences.release()
