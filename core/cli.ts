@@ -8,6 +8,7 @@ import { commonOptions, parseCommand, UsageError, type Command, type Context } f
 import { devices } from './cli/devices.ts'
 import { evalLogprobs } from './cli/eval-logprobs.ts'
 import { generate } from './cli/generate.ts'
+import { quantize } from './cli/quantize.ts'
 import { quickstart } from './cli/quickstart.ts'
 import { runs } from './cli/runs.ts'
 import { serveCommand } from './cli/serve.ts'
@@ -16,7 +17,7 @@ import { trainStep } from './cli/train-step.ts'
 import { defaultLibraryPath } from './node-host.ts'
 import { toErrorData } from './shared/errors.ts'
 
-const commands: Command[] = [quickstart, train, runs, generate, evalLogprobs, trainStep, benchTrain, devices, serveCommand]
+const commands: Command[] = [quickstart, train, runs, generate, quantize, evalLogprobs, trainStep, benchTrain, devices, serveCommand]
 
 function overview(): string {
   const width = Math.max(...commands.map((command) => command.name.length))

@@ -11,7 +11,10 @@
       "cpu/kernels/head.cpp",
       "cpu/kernels/linear.cpp",
       "cpu/kernels/moe.cpp",
+      "cpu/kernels/moe_packed.cpp",
       "cpu/kernels/optimizer.cpp",
+      "cpu/kernels/packed.cpp",
+      "cpu/kernels/packed_dot.cpp",
       "cpu/kernels/peak.cpp",
       "cpu/kernels/rms_norm.cpp",
       "cpu/kernels/rope.cpp",
@@ -40,11 +43,11 @@
   "targets": [
     {
       "target_name": "moe",
-      "sources": ["cpu/addon.cpp", "cpu/arena.cpp", "cpu/engine.cpp", "cpu/isa.cpp", "cpu/pool.cpp"],
+      "sources": ["cpu/addon.cpp", "cpu/arena.cpp", "cpu/engine.cpp", "cpu/format.cpp", "cpu/isa.cpp", "cpu/pool.cpp"],
       "include_dirs": ["../node_modules/node-addon-api"],
       "dependencies": ["kernels_portable"],
       "conditions": [
-        ["target_arch == 'x64'", {"dependencies": ["kernels_avx2", "kernels_avx512"]}],
+        ["target_arch == 'x64'", {"dependencies": ["kernels_avx2", "kernels_avx512", "kernels_avx512vnni"]}],
         ["target_arch == 'x64' and OS != 'win'", {"dependencies": ["kernels_avx512bf16"]}]
       ],
       "cflags": ["<@(warnings)", "-O2"],
@@ -84,6 +87,16 @@
           "cflags_cc": ["<@(kernel_flags)", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
           "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(kernel_flags)", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]},
           "msvs_settings": {"VCCLCompilerTool": {"AdditionalOptions": ["/arch:AVX512"]}}
+        },
+        {
+          "target_name": "kernels_avx512vnni",
+          "type": "static_library",
+          "sources": ["<@(kernel_sources)"],
+          "defines": ["MOE_KERNELS=avx512vnni"],
+          "cflags": ["<@(warnings)"],
+          "cflags_cc": ["<@(kernel_flags)", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mfma", "-mprefer-vector-width=512"],
+          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(kernel_flags)", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mfma"]},
+          "msvs_settings": {"VCCLCompilerTool": {"AdditionalOptions": ["/arch:AVX512"]}}
         }
       ]
     }],
@@ -95,8 +108,8 @@
           "sources": ["<@(kernel_sources)"],
           "defines": ["MOE_KERNELS=avx512bf16"],
           "cflags": ["<@(warnings)"],
-          "cflags_cc": ["<@(kernel_flags)", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mfma", "-mprefer-vector-width=512"],
-          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(kernel_flags)", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mfma"]}
+          "cflags_cc": ["<@(kernel_flags)", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mavx512bf16", "-mfma", "-mprefer-vector-width=512"],
+          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<@(kernel_flags)", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mavx512bf16", "-mfma"]}
         }
       ]
     }]

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { AppError } from '#core/shared/errors.ts'
 
 /** Kernel sets, best first. `portable` exists everywhere; the others where the processor has the instructions. */
-export type InstructionSet = 'avx512bf16' | 'avx512' | 'avx2' | 'portable'
+export type InstructionSet = 'avx512bf16' | 'avx512vnni' | 'avx512' | 'avx2' | 'portable'
 
 /** Zero-filled memory outside the JavaScript heap. Throws while a run of its context is in flight. */
 export type NativeMemory = {
@@ -25,10 +25,10 @@ export type NativeMemory = {
   free(): void
 }
 
-/** An op of a plan: tensors in record order (null = optional, left out), each at a place in memory. `half`: of bf16. `precise`: float32 whatever the context computes in. */
+/** An op of a plan: tensors in record order (null = optional, left out), each at a place in memory. `half`: of bf16. `format`: packed. `precise`: float32 whatever the context computes in. */
 export type NativeRecord = {
   op: string
-  tensors: ({ memory: NativeMemory; byteOffset: number; shape: readonly number[]; half?: boolean } | null)[]
+  tensors: ({ memory: NativeMemory; byteOffset: number; shape: readonly number[]; half?: boolean; format?: 'bf16' | 'q8' | 'q4' | undefined } | null)[]
   attrs: readonly number[]
   precise?: boolean
 }
@@ -36,6 +36,8 @@ export type NativeRecord = {
 export type NativePlan = {
   /** Runs all ops on a worker thread. Rejects on an index out of range; throws if a run of the context is in flight. */
   run(): Promise<number>
+  /** The same on the calling thread, which it blocks. */
+  runNow(): void
 }
 
 /** Threads, one kernel set and a workspace. */
@@ -47,9 +49,13 @@ export type NativeContext = {
   /** Bit i is set where tensor i of the op may be bf16. */
   halves(op: string): number
   allocate(bytes: number): NativeMemory
+  /** A file as memory: read-only, not copied, read as it is used. Throws the system's reason. */
+  map(path: string): NativeMemory
   prepare(records: readonly NativeRecord[]): NativePlan
   /** Multiply-add peak of all threads, FLOP/s. */
   measurePeak(): Promise<number>
+  /** Bytes per second of all threads reading memory. */
+  measureBandwidth(): Promise<number>
   /** Nanoseconds spent in each op since the context was made; ops never run are left out. */
   profile(): Record<string, number>
   /** Ends the threads and frees the workspace; the context's plans throw from then on, its memory stays until it is freed. */

@@ -3,6 +3,7 @@
  *
  * Laws, for every backend:
  *  - Row-major, float32 (`f32`) or int32 (`i32`). Shapes are asserted here, when an op is recorded, and nowhere deeper.
+ *  - Weights for inference may be packed (packed.ts): read-only, in bf16, 8 or 4 bits; only the `packed` arguments of ops take them.
  *  - `out` is overwritten whole; `inout` is read and written (parameter gradients accumulate, caches, optimizer state).
  *    An activation gradient that must be summed takes the other summand as its optional input `add`.
  *  - Inputs never alias outputs. Sums run in a fixed order: the same bits whatever the thread count.
@@ -14,7 +15,9 @@
  * An op is one row of `opTable`; its name is the method, the C++ function, the WGSL file, the test case and the bench row.
  */
 
-export type DType = 'f32' | 'i32'
+/** Forms of a weight that is only read: packed.ts says how its bytes lie. */
+export type PackedDType = 'bf16' | 'q8' | 'q4'
+export type DType = 'f32' | 'i32' | PackedDType
 export type Shape = readonly number[]
 
 /** A tensor is a name, a shape and an identity; only a backend knows where its numbers are. */
@@ -27,7 +30,7 @@ export type Tensor = {
 
 export type TensorData = Float32Array | Float64Array | Int32Array
 
-/** One op's arguments: tensor name -> "dtype? dims". A dim is a letter, a number, a product `A*B`, or `A+1`; `*` alone is any shape. */
+/** One op's arguments: tensor name -> "dtype? dims", dtype `i32` or `packed` (any PackedDType), else f32. A dim is a letter, a number, a product `A*B`, or `A+1`; `*` alone is any shape. */
 type OpSpec = {
   readonly out?: Readonly<Record<string, string>>
   readonly inout?: Readonly<Record<string, string>>
@@ -85,6 +88,13 @@ export const opTable = {
     out: { o: 'T H*C' },
     in: { q: 'T H*C', cacheK: 'P G*C', cacheV: 'P G*C', positions: 'i32 T' },
     attrs: ['H', 'G'],
+  },
+
+  /** attentionCachedForward of tokens of several sequences: sequence i owns cache rows i·capacity and on, query t sees those of its own sequence up to rows[t]. */
+  attentionSequencesForward: {
+    out: { o: 'T H*C' },
+    in: { q: 'T H*C', cacheK: 'P G*C', cacheV: 'P G*C', rows: 'i32 T' },
+    attrs: ['H', 'G', 'capacity'],
   },
 
   /** probs = softmax(logits) over all experts, lse = logsumexp(logits). */
@@ -147,6 +157,17 @@ export const opTable = {
     inout: { dWeight: 'V D' },
     in: { x: 'T D', weight: 'V D', targets: 'i32 T', lse: 'T', dLoss: 'T' },
   },
+  /** embedForward of a packed weight. */
+  embedPackedForward: { out: { x: 'T D' }, in: { ids: 'i32 T', weight: 'packed V D' } },
+  /** linearForward of a packed weight. Where it is quantised, x may be rounded to 8 bits in blocks of 32. */
+  linearPackedForward: { out: { y: 'T N' }, in: { x: 'T J', weight: 'packed N J' }, optional: { add: 'T N' } },
+  /** y[t] = add[t] + Σ_j gate[t,j]·down[e]·(silu(gateWeight[e]·x[t])·(upWeight[e]·x[t])), e = experts[t,j]: a whole MoE layer behind its router, rounding as linearPackedForward. */
+  moePackedForward: {
+    out: { y: 'T D' },
+    in: { x: 'T D', experts: 'i32 T K', gate: 'T K', gateWeight: 'packed E F D', upWeight: 'packed E F D', downWeight: 'packed E D F' },
+    optional: { add: 'T D' },
+  },
+
   /** sum[0] = Σ values·weights. */
   weightedSumForward: { out: { sum: '1' }, in: { values: 'T', weights: 'T' } },
   /** y[r] = x[rows[r]]. */
@@ -165,6 +186,10 @@ export const opTable = {
 } as const satisfies Record<string, OpSpec>
 
 export type OpName = keyof typeof opTable
+
+/** Ops that a backend may lack: it then refuses the plan with AppError `backend.opUnsupported`. */
+export const inferenceOps = ['attentionSequencesForward', 'embedPackedForward', 'linearPackedForward', 'moePackedForward'] as const satisfies readonly OpName[]
+export type InferenceOp = (typeof inferenceOps)[number]
 type TensorArgs<S, Key extends keyof OpSpec> = S extends { readonly [P in Key]: infer R } ? { readonly [P in keyof R]: Tensor } : unknown
 type OptionalArgs<S> = S extends { readonly optional: infer R } ? { readonly [P in keyof R]?: Tensor | undefined } : unknown
 type AttrArgs<S> = S extends { readonly attrs: readonly (infer A extends string)[] } ? { readonly [P in A]: number } : unknown
@@ -203,7 +228,12 @@ export type Backend = {
   readonly description: string
   /** Gives persistent tensors zero-filled memory. */
   allocate(tensors: readonly Tensor[]): void
-  /** Frees all memory of `tensors`, which must have been allocated together. */
+  /**
+   * Gives tensors that are only read, packed ones among them, their bytes: those of a file, which are mapped and not copied and come
+   * from the disk as they are used, or a copy of `source`. Offsets are multiples of 64. Left out where a backend has no packed weights.
+   */
+  load?(source: string | Uint8Array, places: readonly { tensor: Tensor; byteOffset: number }[]): void
+  /** Frees all memory of `tensors`, which must have been allocated (or loaded) together. */
   release(tensors: readonly Tensor[]): void
   /** Copies `data` into a persistent tensor, whole or from `elementOffset` on. */
   write(tensor: Tensor, data: TensorData, elementOffset?: number): Promise<void>

@@ -8,6 +8,7 @@ import { loadNative, type InstructionSet, type NativeContext, type NativeMemory,
 import { AppError } from '#core/shared/errors.ts'
 import { elementCount, type Backend, type OpName, type OpRecord, type Plan, type PreparedPlan, type Tensor, type TensorData } from './backend.ts'
 import { fuseHeads } from './fuse.ts'
+import { exactBytes, isPacked } from './packed.ts'
 import { planPersistent, planScratch } from './planner.ts'
 
 export type CpuOptions = {
@@ -25,9 +26,16 @@ export type CpuBackend = Backend & {
   readonly threads: number
   /** What products are computed in: float32 too where mixed was asked for and the processor has no bf16. */
   readonly precision: 'float32' | 'mixed'
+  /** Bytes per second that all threads read from memory, measured now. */
+  measureBandwidth(): Promise<number>
   /** Nanoseconds spent in each op since the backend was made; headCrossEntropy is a forward and its backward in one. */
   profile(): Partial<Record<OpName | 'headCrossEntropy', number>>
 }
+
+/** A plan that took no longer is run on the calling thread, which blocks the event loop for that long ... */
+const shortRunMs = 2
+/** ... and lets it go on at least this often. */
+const breathEveryMs = 20
 
 /** Where a persistent tensor lies; a group is what one allocate() call made. */
 type Group = { memory: NativeMemory; tensors: ReadonlySet<Tensor> }
@@ -62,6 +70,7 @@ function withMemory<T>(bytes: number, allocate: () => T): T {
 
 /** `data` as the bytes of elements of `tensor`. */
 function toElements(tensor: Tensor, data: TensorData): Float32Array | Int32Array {
+  if (isPacked(tensor)) throw new TypeError(`write: "${tensor.name}" is packed, and only loaded`)
   if ((tensor.dtype === 'i32') !== data instanceof Int32Array) {
     throw new TypeError(`write: "${tensor.name}" is ${tensor.dtype}, the data is ${data.constructor.name}`)
   }
@@ -107,6 +116,7 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
   const scratch = context.allocate(0)
   const places = new Map<Tensor, Place>()
   let running: Promise<unknown> | undefined
+  let breathedAt = 0
 
   const placeOf = (tensor: Tensor): Place => {
     const place = places.get(tensor)
@@ -115,6 +125,7 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
   }
   const copyOf = (tensor: Tensor): Float32Array | Int32Array => {
     const { group, byteOffset } = placeOf(tensor)
+    if (isPacked(tensor)) throw new TypeError(`read: "${tensor.name}" is packed`)
     const data = tensor.dtype === 'i32' ? new Int32Array(elementCount(tensor)) : new Float32Array(elementCount(tensor))
     group.memory.read(byteOffset, data)
     return data
@@ -141,9 +152,10 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
       precise: precise.has(record),
       tensors: tensors.map((tensor) => {
         if (tensor === null) return null
-        if (tensor.place === 'scratch') return { memory: scratch, byteOffset: offsets.get(tensor)!, shape: tensor.shape, half: halves.has(tensor) }
+        const format = isPacked(tensor) ? tensor.dtype : undefined
+        if (tensor.place === 'scratch') return { memory: scratch, byteOffset: offsets.get(tensor)!, shape: tensor.shape, half: halves.has(tensor), format }
         const { group, byteOffset } = placeOf(tensor)
-        return { memory: group.memory, byteOffset, shape: tensor.shape }
+        return { memory: group.memory, byteOffset, shape: tensor.shape, format }
       }),
     }))
 
@@ -161,6 +173,21 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
       const memory = withMemory(layout.totalBytes, () => context.allocate(layout.totalBytes))
       const group = { memory, tensors: new Set(tensors) }
       for (const [tensor, byteOffset] of layout.offsets) places.set(tensor, { group, byteOffset })
+    },
+
+    load(source, list) {
+      const taken = list.find(({ tensor }) => places.has(tensor))
+      if (taken !== undefined) throw new Error(`load: "${taken.tensor.name}" is allocated already`)
+      const memory = typeof source === 'string' ? context.map(source) : withMemory(source.byteLength, () => context.allocate(source.byteLength))
+      const beyond = list.find(({ tensor, byteOffset }) => byteOffset % 64 !== 0 || byteOffset + exactBytes(tensor) > memory.byteLength)
+      if (beyond !== undefined) {
+        const { byteLength } = memory
+        memory.free()
+        throw new RangeError(`load: "${beyond.tensor.name}" at byte ${beyond.byteOffset} of ${byteLength}`)
+      }
+      if (typeof source !== 'string') memory.write(0, source)
+      const group = { memory, tensors: new Set(list.map(({ tensor }) => tensor)) }
+      for (const { tensor, byteOffset } of list) places.set(tensor, { group, byteOffset })
     },
 
     release(tensors) {
@@ -201,13 +228,24 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
       const { offsets, totalBytes } = planScratch(plan, halves)
       if (totalBytes > scratch.byteLength) withMemory(totalBytes, () => scratch.resize(totalBytes))
       const prepared = withMemory(totalBytes, () => context.prepare(bind(nativeOps(plan, fused), offsets, precise, halves)))
-      return {
-        scratchBytes: totalBytes,
-        run: () => exclusively(`run of ${plan.name}`, async () => void (await prepared.run())),
+      // A step of decoding a small model takes less than two changes of thread cost: what was short is run where it is asked for.
+      let lastMs = Infinity
+      const run = async (): Promise<void> => {
+        const startedAt = performance.now()
+        const isShort = lastMs <= shortRunMs
+        if (isShort) prepared.runNow()
+        else await prepared.run()
+        const endedAt = performance.now()
+        lastMs = endedAt - startedAt
+        if (isShort && endedAt - breathedAt < breathEveryMs) return
+        if (isShort) await new Promise((resolve) => setImmediate(resolve))
+        breathedAt = performance.now()
       }
+      return { scratchBytes: totalBytes, run: () => exclusively(`run of ${plan.name}`, run) }
     },
 
     measurePeak: () => exclusively('measurePeak', () => context.measurePeak()),
+    measureBandwidth: () => exclusively('measureBandwidth', () => context.measureBandwidth()),
     profile: () => context.profile(),
 
     async close() {

@@ -3,7 +3,8 @@
  * Pure and shared by every backend, so the memory of a run is known exactly before anything is allocated.
  * It never reorders ops, and it refuses a scratch tensor that is read before it is written.
  */
-import { elementCount, type Plan, type Tensor } from './backend.ts'
+import { type Plan, type Tensor } from './backend.ts'
+import { exactBytes } from './packed.ts'
 import { opArguments } from './record.ts'
 
 /** Offsets are multiples of this: a cache line, a page of vector loads, and WebGPU's binding alignment. */
@@ -17,7 +18,7 @@ export type Layout = { offsets: Map<Tensor, number>; totalBytes: number }
 
 /** Bytes of a tensor, rounded up to the alignment; `halves` are those a backend stores in two bytes an element. */
 export function tensorBytes(tensor: Tensor, halves?: ReadonlySet<Tensor>): number {
-  return Math.ceil((elementCount(tensor) * (halves?.has(tensor) ? 2 : 4)) / alignmentBytes) * alignmentBytes
+  return Math.ceil(exactBytes(tensor) / (halves?.has(tensor) ? 2 : 1) / alignmentBytes) * alignmentBytes
 }
 
 /** Lifetimes of the plan's scratch tensors. Throws when one is read before any op has written it. */

@@ -4,6 +4,7 @@
  * A mismatch is a bug of the caller and throws with the op, the argument, the found and the expected shape.
  */
 import { opTable, type DType, type OpName, type OpRecord, type Plan, type Recording, type Shape, type Tensor } from './backend.ts'
+import { isPacked } from './packed.ts'
 
 type Spec = {
   out?: Record<string, string>
@@ -27,6 +28,12 @@ export function opArguments(op: OpName): OpArgument[] {
     ...list(spec.in, false, true, false),
     ...list(spec.optional, false, true, true),
   ]
+}
+
+/** What an argument's "dtype? dims" asks for. */
+export function argumentKind(dims: string): { kind: 'f32' | 'i32' | 'packed'; dims: string } {
+  const [first = '', ...rest] = dims.split(' ')
+  return first === 'i32' || first === 'packed' ? { kind: first, dims: rest.join(' ') } : { kind: 'f32', dims }
 }
 
 /** The attribute names of `op` in the order of OpRecord.attrs. */
@@ -67,21 +74,20 @@ function bindDim(dim: string, size: number, bound: Map<string, number>): boolean
 }
 
 function checkArgument(op: OpName, argument: OpArgument, tensor: Tensor, bound: Map<string, number>): void {
-  const isInt = argument.dims.startsWith('i32')
-  const dtype: DType = isInt ? 'i32' : 'f32'
+  const { kind, dims: text } = argumentKind(argument.dims)
   const fail = (): never => {
     const found = `${tensor.dtype}[${tensor.shape.join(', ')}]`
     const where = [...bound].map(([letter, size]) => `${letter}=${size}`).join(' ')
-    throw new Error(`${op}: ${argument.name} ("${tensor.name}") is ${found}, expected ${dtype}[${argument.dims}] with ${where}`)
+    throw new Error(`${op}: ${argument.name} ("${tensor.name}") is ${found}, expected ${kind}[${text}] with ${where}`)
   }
-  if (tensor.dtype !== dtype) fail()
+  if (isPacked(tensor) ? kind !== 'packed' : tensor.dtype !== kind) fail()
   if (argument.dims === '*') {
     const size = tensor.shape.reduce((a, b) => a * b, 1)
     if ((bound.get('*') ?? size) !== size) fail()
     if (op === 'adamwStep') bound.set('*', size)
     return
   }
-  const dims = (isInt ? argument.dims.slice(4) : argument.dims).split(' ')
+  const dims = text.split(' ')
   if (dims.length !== tensor.shape.length) fail()
   dims.forEach((dim, axis) => {
     const size = tensor.shape[axis]!

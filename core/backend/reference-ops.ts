@@ -185,6 +185,16 @@ export const referenceOps: { [N in OpName]: (args: Args<N>, letters: Letters) =>
       }
   },
 
+  attentionSequencesForward({ o, q, cacheK, cacheV, rows, capacity }, letters) {
+    const { T, H, G, C } = letters
+    for (let t = 0; t < T; t++) {
+      const first = Math.floor(rows[t]! / capacity) * capacity
+      const own = (cache: Numbers): Numbers => cache.subarray(first * G * C)
+      const at = (of: Numbers): Numbers => of.subarray(t * H * C, (t + 1) * H * C)
+      referenceOps.attentionCachedForward({ o: at(o), q: at(q), cacheK: own(cacheK), cacheV: own(cacheV), positions: Int32Array.of(rows[t]! - first), H, G }, { ...letters, T: 1 })
+    }
+  },
+
   routerSoftmaxForward({ probs, lse, logits }, { T, E }) {
     for (let t = 0; t < T; t++) {
       lse[t] = logSumExp(logits, t * E, E)
@@ -322,6 +332,30 @@ export const referenceOps: { [N in OpName]: (args: Args<N>, letters: Letters) =>
           dX[t * D + d]! += dLogit * weight[v * D + d]!
           dWeight[v * D + d]! += dLogit * x[t * D + d]!
         }
+      }
+    }
+  },
+  embedPackedForward(args, letters) {
+    referenceOps.embedForward(args, letters)
+  },
+  linearPackedForward(args, letters) {
+    referenceOps.linearForward(args, letters)
+  },
+  moePackedForward({ y, x, experts, gate, gateWeight, upWeight, downWeight, add }, { T, D, F, K }) {
+    for (let t = 0; t < T; t++) {
+      for (let d = 0; d < D; d++) y[t * D + d] = add ? add[t * D + d]! : 0
+      for (let j = 0; j < K; j++) {
+        const e = experts[t * K + j]!
+        const a = new Float64Array(F)
+        for (let f = 0; f < F; f++) {
+          let [g, u] = [0, 0]
+          for (let d = 0; d < D; d++) {
+            g += gateWeight[(e * F + f) * D + d]! * x[t * D + d]!
+            u += upWeight[(e * F + f) * D + d]! * x[t * D + d]!
+          }
+          a[f] = gate[t * K + j]! * g * sigmoid(g) * u
+        }
+        for (let d = 0; d < D; d++) for (let f = 0; f < F; f++) y[t * D + d]! += downWeight[(e * D + d) * F + f]! * a[f]!
       }
     }
   },

@@ -4,6 +4,7 @@
  */
 import { elementCount, type Backend, type OpName, type OpRecord, type Plan, type PreparedPlan, type Tensor, type TensorData } from './backend.ts'
 import { planScratch } from './planner.ts'
+import { exactBytes, isPacked, unpackNumbers } from './packed.ts'
 import { opArguments, opAttributes, opLetters } from './record.ts'
 import { referenceOps, type Numbers } from './reference-ops.ts'
 
@@ -35,6 +36,14 @@ export function createReferenceBackend(): Backend {
     name: 'reference',
     description: 'float64 loops, 1 thread',
     allocate: (tensors) => tensors.forEach((tensor) => memory.set(tensor, zeros(tensor))),
+    /** Packed weights are kept as the numbers that their bytes mean. */
+    load(source, places) {
+      if (typeof source === 'string') throw new Error('reference: loads bytes, no files')
+      for (const { tensor, byteOffset } of places) {
+        const bytes = Uint8Array.from(source.subarray(byteOffset, byteOffset + exactBytes(tensor)))
+        memory.set(tensor, isPacked(tensor) ? Float64Array.from(unpackNumbers(tensor.dtype, bytes, tensor.shape)) : Float64Array.from(new Float32Array(bytes.buffer)))
+      }
+    },
     release: (tensors) => tensors.forEach((tensor) => memory.delete(tensor)),
     async write(tensor: Tensor, data: TensorData, elementOffset = 0): Promise<void> {
       find(tensor).set(data, elementOffset)

@@ -1,10 +1,9 @@
 /** `moe eval-logprobs`: natural-log probability of every token of given sequences, each given those before it. */
 import { z } from 'zod'
+import { createPackedScorer } from '#core/evaluate/packed-scorer.ts'
 import { createScorer } from '#core/evaluate/scorer.ts'
-import { AppError } from '#core/shared/errors.ts'
-import { loadModel } from '#core/train/weights.ts'
-import { readJson, requiredOption, UsageError, type Command } from './command.ts'
-import { deviceHelp, deviceOptions, modelFolder, openBackend } from './model.ts'
+import { readJson, requiredOption, type Command } from './command.ts'
+import { deviceHelp, deviceOptions, dtypeHelp, dtypeOptions, loadModelAs, modelFolder, openBackend } from './model.ts'
 
 const tokensSchema = z.array(z.array(z.int().min(0)))
 
@@ -14,18 +13,13 @@ export const evalLogprobs: Command = {
   name: 'eval-logprobs',
   summary: 'log-probability of every token of a JSON file [[id,…],…]',
   usage: '--model M --tokens F',
-  options: { model: { type: 'string' }, tokens: { type: 'string' }, dtype: { type: 'string' }, ...deviceOptions },
-  help: { model: 'checkpoint id or Hugging Face folder', tokens: 'JSON file of token id lists', dtype: 'f32 (default)', ...deviceHelp },
+  options: { model: { type: 'string' }, tokens: { type: 'string' }, ...dtypeOptions, ...deviceOptions },
+  help: { model: 'checkpoint id or Hugging Face folder', tokens: 'JSON file of token id lists', ...dtypeHelp, ...deviceHelp },
   async run({ values }, context): Promise<Result> {
-    if (values.dtype !== undefined && values.dtype !== 'f32') {
-      throw ['bf16', 'q8', 'q4'].includes(String(values.dtype))
-        ? new AppError('dtype.unavailable', `--dtype ${String(values.dtype)} is not built yet`, { params: { dtype: String(values.dtype) }, hint: 'Use --dtype f32.' })
-        : new UsageError(`--dtype is "${String(values.dtype)}", expected f32`)
-    }
     const sequences = readJson(requiredOption(values, 'tokens'), tokensSchema)
     const backend = await openBackend(values)
-    const { config, weights } = await loadModel(backend, modelFolder(values, context))
-    const scorer = createScorer(backend, config, weights)
+    const model = await loadModelAs(backend, modelFolder(values, context), values)
+    const scorer = model.type === 'f32' ? createScorer(backend, model.config, model.weights) : createPackedScorer(backend, model.config, model.weights)
     const logprobs: Result['logprobs'] = []
     for (const [i, ids] of sequences.entries()) {
       context.progress(`sequence ${i + 1} of ${sequences.length}`)

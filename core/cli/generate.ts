@@ -8,9 +8,8 @@ import { sampleToken } from '#core/model/sampling.ts'
 import { AppError } from '#core/shared/errors.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
-import { loadModel } from '#core/train/weights.ts'
 import { numberOption, readJson, UsageError, type Command } from './command.ts'
-import { deviceHelp, deviceOptions, modelFolder, openBackend } from './model.ts'
+import { deviceHelp, deviceOptions, dtypeHelp, dtypeOptions, loadModelAs, modelFolder, openBackend } from './model.ts'
 
 type Result = { ids: number[]; text: string | null; tokensPerSecond: number; firstTokenMs: number }
 
@@ -36,11 +35,11 @@ export const generate: Command = {
   usage: '--model M --prompt TEXT | --prompt-ids F',
   options: {
     model: { type: 'string' }, prompt: { type: 'string' }, 'prompt-ids': { type: 'string' }, max: { type: 'string' },
-    temperature: { type: 'string' }, seed: { type: 'string' }, 'top-p': { type: 'string' }, ...deviceOptions,
+    temperature: { type: 'string' }, seed: { type: 'string' }, 'top-p': { type: 'string' }, ...dtypeOptions, ...deviceOptions,
   },
   help: {
     model: 'checkpoint id or Hugging Face folder', prompt: 'text to continue', 'prompt-ids': 'token ids instead: a JSON list or a file that holds one',
-    max: 'tokens to make (default 100)', temperature: '0 = greedy (default 0.8)', seed: 'of the draws (default 0)', 'top-p': 'nucleus (default 1)', ...deviceHelp,
+    max: 'tokens to make (default 100)', temperature: '0 = greedy (default 0.8)', seed: 'of the draws (default 0)', 'top-p': 'nucleus (default 1)', ...dtypeHelp, ...deviceHelp,
   },
   async run({ values }, context): Promise<Result> {
     const folder = modelFolder(values, context)
@@ -48,7 +47,7 @@ export const generate: Command = {
     const settings = { temperature: numberOption(values, 'temperature', 0.8, { min: 0 }), topP: numberOption(values, 'top-p', 1, { min: 0 }) }
     const random = createRandom(numberOption(values, 'seed', 0, { min: 0, integer: true }), 'sampling')
     const backend = await openBackend(values)
-    const { config, weights } = await loadModel(backend, folder)
+    const { config, weights } = await loadModelAs(backend, folder, values)
     const tokenizerPath = join(folder, 'tokenizer.json')
     const tokenizer = existsSync(tokenizerPath) ? loadTokenizer(tokenizerPath) : null
     const prompt = promptIds(values, tokenizer, config)

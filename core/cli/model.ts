@@ -1,11 +1,17 @@
-/** `--model M`, `--device D` and what belongs to it: from words to a loaded model. M is a checkpoint id of the library or a Hugging Face folder. */
+/** `--model M`, `--device D`, `--dtype T` and what belongs to them: from words to a loaded model. M is a checkpoint id of the library, a Hugging Face folder or what `moe quantize` made. */
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
-import type { Backend } from '#core/backend/backend.ts'
+import type { Backend, PackedDType } from '#core/backend/backend.ts'
+import { packedFileName } from '#core/formats/packed-file.ts'
+import type { PackedWeights } from '#core/model/packed-weights.ts'
+import type { Weights } from '#core/model/parameters.ts'
 import { openDevice } from '#core/runner/device.ts'
 import { AppError } from '#core/shared/errors.ts'
+import type { ModelConfig } from '#core/shared/models.ts'
 import { deviceSchema, precisionSchema } from '#core/shared/runs.ts'
+import { loadPackedModel } from '#core/train/packed-weights.ts'
+import { loadModel } from '#core/train/weights.ts'
 import { numberOption, requiredOption, UsageError, type Context } from './command.ts'
 
 /** Options of every command that computes. */
@@ -41,4 +47,23 @@ export function modelFolder(values: Record<string, string | boolean | undefined>
     params: { model, library: context.library },
     hint: 'Give a checkpoint id (moe runs show <id> lists them) or a folder with config.json and *.safetensors.',
   })
+}
+
+/** Option of every command that computes with a model and does not train it. */
+export const dtypeOptions = { dtype: { type: 'string' } } as const
+export const dtypeHelp = { dtype: 'f32, bf16, q8 or q4 (default: what a packed folder is in, else f32)' }
+
+export function isPackedType(type: string): type is PackedDType {
+  return ['bf16', 'q8', 'q4'].includes(type)
+}
+
+/** A model in the form that --dtype asks for; `weights` are packed where `type` is not f32. */
+export type LoadedModel = { config: ModelConfig } & ({ type: 'f32'; weights: Weights } | { type: PackedDType; weights: PackedWeights })
+
+/** Loads the model of `folder`. */
+export async function loadModelAs(backend: Backend, folder: string, values: Record<string, string | boolean | undefined>): Promise<LoadedModel> {
+  const dtype = values.dtype ?? (existsSync(join(folder, packedFileName)) ? undefined : 'f32')
+  if (dtype === 'f32') return { type: 'f32', ...(await loadModel(backend, folder)) }
+  if (dtype !== undefined && (typeof dtype !== 'string' || !isPackedType(dtype))) throw new UsageError(`--dtype is "${String(dtype)}", expected f32, bf16, q8 or q4`)
+  return loadPackedModel(backend, folder, dtype)
 }

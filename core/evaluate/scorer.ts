@@ -25,6 +25,19 @@ function paddedLength(length: number, limit: number): number {
   return Math.max(length, Math.min(padded, limit))
 }
 
+/** Throws AppError `tokens.outOfRange` or `tokens.tooLong` for what the model cannot be asked about. */
+export function requireScorable(c: ModelConfig, ids: readonly number[]): void {
+  const bad = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= c.vocab_size)
+  if (bad >= 0) {
+    const params = { position: bad, found: String(ids[bad]), expected: `0..${c.vocab_size - 1}` }
+    throw new AppError('tokens.outOfRange', `token ${bad} is ${String(ids[bad])}, expected an id in 0..${c.vocab_size - 1}`, { params, hint: 'Tokenize with the model’s own tokenizer.' })
+  }
+  if (ids.length > c.max_position_embeddings) {
+    const params = { found: ids.length, expected: c.max_position_embeddings }
+    throw new AppError('tokens.tooLong', `${ids.length} tokens, the model's context is ${c.max_position_embeddings}`, { params, hint: 'Split the text into shorter pieces.' })
+  }
+}
+
 /** Scores on allocated `weights`. */
 export function createScorer(backend: Backend, c: ModelConfig, weights: Weights): Scorer {
   const passes = new Map<number, Pass>()
@@ -50,15 +63,7 @@ export function createScorer(backend: Backend, c: ModelConfig, weights: Weights)
 
   return {
     async score(ids) {
-      const bad = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= c.vocab_size)
-      if (bad >= 0) {
-        const params = { position: bad, found: String(ids[bad]), expected: `0..${c.vocab_size - 1}` }
-        throw new AppError('tokens.outOfRange', `token ${bad} is ${String(ids[bad])}, expected an id in 0..${c.vocab_size - 1}`, { params, hint: 'Tokenize with the model’s own tokenizer.' })
-      }
-      if (ids.length > c.max_position_embeddings) {
-        const params = { found: ids.length, expected: c.max_position_embeddings }
-        throw new AppError('tokens.tooLong', `${ids.length} tokens, the model's context is ${c.max_position_embeddings}`, { params, hint: 'Split the text into shorter pieces.' })
-      }
+      requireScorable(c, ids)
       if (ids.length < 2) return ids.map(() => null)
       const length = paddedLength(ids.length, c.max_position_embeddings)
       const pass = passes.get(length) ?? (await prepare(length))

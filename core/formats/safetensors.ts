@@ -4,6 +4,7 @@
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { AppError } from '#core/shared/errors.ts'
+import { halfToFloat } from '#core/shared/quantization.ts'
 import { writeFileAtomic, type WrittenFile } from './atomic.ts'
 
 const elementBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const
@@ -120,16 +121,6 @@ function readHeader(file: number, path: string): SafetensorsFile {
 
 function aligned(bytes: Buffer): ArrayBuffer {
   return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length) as ArrayBuffer
-}
-
-/** float32 value of a float16's bits. */
-function halfToFloat(half: number): number {
-  const sign = half & 0x8000 ? -1 : 1
-  const exponent = (half >> 10) & 0x1f
-  const fraction = half & 0x3ff
-  if (exponent === 0) return sign * fraction * 2 ** -24
-  if (exponent === 31) return fraction ? NaN : sign * Infinity
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15)
 }
 
 function decodeFloats(dtype: SafetensorsDtype, bytes: Buffer): Float32Array | null {

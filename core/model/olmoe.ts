@@ -6,7 +6,9 @@
  * Letters: T tokens = sequences × sequence length, D, V, E, K, F as in backend.ts; S = T·K slots; A = D query width, B key-value width.
  */
 import type { Recording, Tensor } from '#core/backend/backend.ts'
+import { isPacked } from '#core/backend/packed.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
+import type { PackedLayerWeights, PackedWeights } from './packed-weights.ts'
 import { headWidth, type LayerWeights, type Weights } from './parameters.ts'
 
 /** Tokens to run on: ids [T] and their positions [T], in sequences of `sequence` tokens. */
@@ -25,6 +27,8 @@ export type RoutingTaps = {
 /** What the auxiliary losses add to the gradient: weights already divided by layers and micro-batches. */
 export type AuxiliaryScales = { loadBalance: number; routerZ: number }
 
+/** What layers for training and for inference have alike. */
+type SharedLayerWeights = Omit<LayerWeights, 'gateUp' | 'down'>
 type AttentionKept = { x: Tensor; rstd: Tensor; q0: Tensor; k0: Tensor; qRstd: Tensor; kRstd: Tensor; q: Tensor; k: Tensor; v: Tensor }
 type MoeKept = {
   h: Tensor
@@ -54,7 +58,8 @@ function normForward(b: Recording, c: ModelConfig, name: string, x: Tensor, weig
 
 function linear(b: Recording, name: string, x: Tensor, weight: Tensor, add?: Tensor): Tensor {
   const y = b.scratch(name, [rows(x), weight.shape[0]!])
-  b.linearForward({ y, x, weight, add })
+  if (isPacked(weight)) b.linearPackedForward({ y, x, weight, add })
+  else b.linearForward({ y, x, weight, add })
   return y
 }
 
@@ -65,7 +70,7 @@ function linearInput(b: Recording, name: string, dY: Tensor, weight: Tensor, add
 }
 
 /** a = RMS(x); q, k, v = Wq a, Wk a, Wv a; q, k normed over their full width, then rotated head by head. */
-function projectForward(b: Recording, c: ModelConfig, w: LayerWeights, x: Tensor, positions: Tensor): AttentionKept {
+function projectForward(b: Recording, c: ModelConfig, w: SharedLayerWeights, x: Tensor, positions: Tensor): AttentionKept {
   const { y: a, rstd } = normForward(b, c, 'a', x, w.attentionNorm)
   const q0 = linear(b, 'q0', a, w.query) // [T, A]
   const k0 = linear(b, 'k0', a, w.key) // [T, B]
@@ -124,15 +129,11 @@ function attentionBackward(b: Recording, c: ModelConfig, w: LayerWeights, g: Lay
   return dX
 }
 
-/**
- * y = h + Σ_{i ∈ TopK} p_i · Wdown_i(silu(Wgate_i u) · Wup_i u), u = RMS(h), p = softmax(router u) over all experts (Eq 1).
- * Every token reaches its K experts: slots are sorted by expert, no capacity, no padding.
- */
-function moeForward(b: Recording, c: ModelConfig, w: LayerWeights, h: Tensor, layer: number, taps: RoutingTaps): { y: Tensor; kept: MoeKept } {
-  const { num_experts: E, num_experts_per_tok: K, intermediate_size: F, hidden_size: D } = c
+/** u = RMS(h), p = softmax(router u) over all experts, the K experts of every token and their gates. */
+function routeForward(b: Recording, c: ModelConfig, w: SharedLayerWeights, h: Tensor, layer: number, taps: RoutingTaps) {
+  const { num_experts: E, num_experts_per_tok: K } = c
   const T = rows(h)
   const { y: u, rstd } = normForward(b, c, 'u', h, w.moeNorm)
-
   const logits = taps.logits?.[layer] ?? b.scratch('routerLogits', [T, E])
   b.linearForward({ y: logits, x: u, weight: w.router })
   const probs = b.scratch('probs', [T, E])
@@ -142,6 +143,17 @@ function moeForward(b: Recording, c: ModelConfig, w: LayerWeights, h: Tensor, la
   if (!taps.forced) b.routerTopKForward({ experts, probs })
   const gate = taps.gate?.[layer] ?? b.scratch('gate', [T, K])
   b.routerGateForward({ gate, probs, experts, normalise: Number(c.norm_topk_prob) })
+  return { u, rstd, probs, lse, experts, gate }
+}
+
+/**
+ * y = h + Σ_{i ∈ TopK} p_i · Wdown_i(silu(Wgate_i u) · Wup_i u) (Eq 1).
+ * Every token reaches its K experts: slots are sorted by expert, no capacity, no padding.
+ */
+function moeForward(b: Recording, c: ModelConfig, w: LayerWeights, h: Tensor, layer: number, taps: RoutingTaps): { y: Tensor; kept: MoeKept } {
+  const { num_experts: E, num_experts_per_tok: K, intermediate_size: F, hidden_size: D } = c
+  const T = rows(h)
+  const { u, rstd, probs, lse, experts, gate } = routeForward(b, c, w, h, layer, taps)
 
   const counts = taps.counts?.[layer] ?? b.scratch('counts', [E], 'i32')
   const offsets = b.scratch('offsets', [E + 1], 'i32')
@@ -230,23 +242,47 @@ export function auxiliaryLosses(b: Recording, c: ModelConfig, kept: Kept, losses
 /** Key-value cache of one sequence: per layer keys and values [capacity, B]. */
 export type Cache = { keys: Tensor[]; values: Tensor[] }
 
+/** moeForward on packed experts, for inference: one op behind the router. */
+function moePacked(b: Recording, c: ModelConfig, w: PackedLayerWeights, h: Tensor, layer: number, taps: RoutingTaps): Tensor {
+  const { u, experts, gate } = routeForward(b, c, w, h, layer, taps)
+  const y = b.scratch('x', h.shape)
+  b.moePackedForward({ y, x: u, experts, gate, gateWeight: w.gate, upWeight: w.up, downWeight: w.down, add: h })
+  return y
+}
+
 /**
- * Records a step of generation: T new tokens at `positions` extend the cache, attend to it, and give final [T, D].
- * A negative position marks padding; its row is meaningless.
+ * T new tokens of a generation. Of one sequence: `positions` are also their cache rows. Of several: token t goes to row rows[t] of a
+ * cache in which sequence i owns `capacity` rows from i·capacity on.
  */
-export function modelDecode(b: Recording, c: ModelConfig, w: Weights, batch: { ids: Tensor; positions: Tensor }, cache: Cache, taps: RoutingTaps = {}): Tensor {
-  const { ids, positions } = batch
+export type DecodeBatch = { ids: Tensor; positions: Tensor; sequences?: { rows: Tensor; capacity: number } }
+
+/**
+ * Records a step of generation: new tokens extend the cache, attend to it, and give final [T, D].
+ * A negative position (or row) marks padding; its row of `final` is meaningless.
+ */
+export function modelDecode(b: Recording, c: ModelConfig, w: Weights | PackedWeights, batch: DecodeBatch, cache: Cache, taps: RoutingTaps = {}): Tensor {
+  const { ids, positions, sequences } = batch
+  const heads = { H: c.num_attention_heads, G: c.num_key_value_heads }
   let x = b.scratch('x', [rows(ids), c.hidden_size])
-  b.embedForward({ x, ids, weight: w.embedding })
+  if (isPacked(w.embedding)) b.embedPackedForward({ x, ids, weight: w.embedding })
+  else b.embedForward({ x, ids, weight: w.embedding })
   w.layers.forEach((layer, i) => {
     const { q, k, v } = projectForward(b, c, layer, x, positions)
     const [cacheK, cacheV] = [cache.keys[i]!, cache.values[i]!]
-    b.kvAppendForward({ cacheK, cacheV, k, v, positions })
+    b.kvAppendForward({ cacheK, cacheV, k, v, positions: sequences?.rows ?? positions })
     const o = b.scratch('o', q.shape)
-    b.attentionCachedForward({ o, q, cacheK, cacheV, positions, H: c.num_attention_heads, G: c.num_key_value_heads })
-    x = moeForward(b, c, layer, linear(b, 'h', o, layer.output, x), i, taps).y
+    if (sequences) b.attentionSequencesForward({ o, q, cacheK, cacheV, ...sequences, ...heads })
+    else b.attentionCachedForward({ o, q, cacheK, cacheV, positions, ...heads })
+    const h = linear(b, 'h', o, layer.output, x)
+    x = 'gateUp' in layer ? moeForward(b, c, layer, h, i, taps).y : moePacked(b, c, layer, h, i, taps)
   })
   return normForward(b, c, 'final', x, w.finalNorm).y
+}
+
+/** Records logits [T, V] of `final` [T, D]. */
+export function headForward(b: Recording, w: Weights | PackedWeights, logits: Tensor, final: Tensor): void {
+  if (isPacked(w.head)) b.linearPackedForward({ y: logits, x: final, weight: w.head })
+  else b.linearForward({ y: logits, x: final, weight: w.head })
 }
 
 /** Width of the key-value rows of a cache. */

@@ -67,7 +67,8 @@ export function listWeights(weights: Weights): Tensor[] {
   return [weights.embedding, ...weights.layers.flatMap((layer) => Object.values(layer)), weights.finalNorm, weights.head]
 }
 
-const layerNames: Record<Exclude<keyof LayerWeights, 'gateUp' | 'down'>, string> = {
+/** Hugging Face names of a layer's single tensors. */
+export const layerNames: Record<Exclude<keyof LayerWeights, 'gateUp' | 'down'>, string> = {
   attentionNorm: 'input_layernorm',
   query: 'self_attn.q_proj',
   key: 'self_attn.k_proj',

@@ -34,7 +34,7 @@ export const cpuChoice: DeviceChoice = { device: 'cpu', adapter: null, precision
 const cpuRounds = 4
 
 /** As people write them. */
-const instructionSetNames = { avx512bf16: 'AVX-512 with bf16', avx512: 'AVX-512', avx2: 'AVX2', portable: 'portable' } as const
+const instructionSetNames = { avx512bf16: 'AVX-512 with bf16', avx512vnni: 'AVX-512 VNNI', avx512: 'AVX-512', avx2: 'AVX2', portable: 'portable' } as const
 
 const processorName = (): string => cpus()[0]?.model.trim() || 'unknown processor'
 

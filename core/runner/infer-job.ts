@@ -3,6 +3,7 @@
  * Requests are served one after another; a chat that goes on reuses the cache as far as its tokens are the same.
  */
 import { join } from 'node:path'
+import { createCpuBackend } from '#core/backend/cpu.ts'
 import { createGenerator, type Generator } from '#core/model/generator.ts'
 import { sampleToken } from '#core/model/sampling.ts'
 import { loadTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
@@ -10,9 +11,8 @@ import { toErrorData } from '#core/shared/errors.ts'
 import type { Token } from '#core/shared/chats.ts'
 import type { Job, ToRunner } from '#core/shared/jobs.ts'
 import { createRandom } from '#core/shared/random.ts'
-import { loadModel } from '#core/train/weights.ts'
+import { loadPackedModel } from '#core/train/packed-weights.ts'
 import type { JobContext } from './context.ts'
-import { cpuChoice, openDevice } from './device.ts'
 
 type Request = Extract<ToRunner, { type: 'generate' }>
 const batchMs = 60
@@ -80,8 +80,9 @@ export async function runInferJob(job: Extract<Job, { kind: 'infer' }>, context:
   })
 
   const folder = join(job.paths.library, 'checkpoints', job.checkpointId)
-  const { backend } = await openDevice(cpuChoice)
-  const { config, weights } = await loadModel(backend, folder)
+  // Packed weights are the CPU's: a chat reads each of them once per token.
+  const backend = createCpuBackend({})
+  const { config, weights } = loadPackedModel(backend, folder)
   const tokenizer = loadTokenizer(join(folder, 'tokenizer.json'))
   const generator = await createGenerator(backend, config, weights, config.max_position_embeddings)
   const model = { generator, tokenizer, eos: config.eos_token_id ?? 0, cached: [] as number[] }

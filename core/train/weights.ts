@@ -11,31 +11,39 @@ import { declareWeights, huggingFaceParts, listWeights, type Weights } from '#co
 import { AppError } from '#core/shared/errors.ts'
 import { modelConfigSchema, type ModelConfig } from '#core/shared/models.ts'
 
-/** Configuration and weight files of a model folder. Throws AppError `model.invalid` naming file and field. */
-export function readModelFolder(folder: string): { config: ModelConfig; files: string[] } {
+function invalid(path: string, field: string, what: string): AppError {
+  return new AppError('model.invalid', `${path}: ${field}: ${what}`, { params: { file: path, field }, hint: 'Only OLMoE-family models can be opened: config.json and *.safetensors as Hugging Face writes them.' })
+}
+
+/** Configuration of a model folder. Throws AppError `model.invalid` naming file and field. */
+export function readModelConfig(folder: string): ModelConfig {
   const path = join(folder, 'config.json')
-  const invalid = (field: string, what: string): AppError =>
-    new AppError('model.invalid', `${path}: ${field}: ${what}`, { params: { file: path, field }, hint: 'Only OLMoE-family models can be opened: config.json and *.safetensors as Hugging Face writes them.' })
   let json: unknown
   try {
     json = JSON.parse(readFileSync(path, 'utf8'))
   } catch (error) {
-    throw invalid('(file)', error instanceof SyntaxError ? 'is not JSON' : 'cannot be read')
+    throw invalid(path, '(file)', error instanceof SyntaxError ? 'is not JSON' : 'cannot be read')
   }
   const type = (json as { model_type?: unknown } | null)?.model_type
-  if (type !== undefined && type !== 'olmoe') throw invalid('model_type', `is ${JSON.stringify(type)}, expected "olmoe"`)
+  if (type !== undefined && type !== 'olmoe') throw invalid(path, 'model_type', `is ${JSON.stringify(type)}, expected "olmoe"`)
   const parsed = modelConfigSchema.safeParse(json)
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!
-    throw invalid(issue.path.join('.'), issue.message)
+    throw invalid(path, issue.path.join('.'), issue.message)
   }
+  return parsed.data
+}
+
+/** Configuration and weight files of a model folder. Throws AppError `model.invalid` naming file and field. */
+export function readModelFolder(folder: string): { config: ModelConfig; files: string[] } {
+  const config = readModelConfig(folder)
   const files = readdirSync(folder).filter((name) => /^model.*\.safetensors$/.test(name)).sort()
-  if (files.length === 0) throw invalid('(folder)', 'has no model*.safetensors')
-  return { config: parsed.data, files: files.map((name) => join(folder, name)) }
+  if (files.length === 0) throw invalid(join(folder, 'config.json'), '(folder)', 'has no model*.safetensors')
+  return { config, files: files.map((name) => join(folder, name)) }
 }
 
 /** Finds every tensor of a model in its open files; a missing or misshapen one is named. */
-function findTensor(files: readonly SafetensorsFile[], folder: string, name: string, shape: readonly number[]): SafetensorsFile {
+export function findTensor(files: readonly SafetensorsFile[], folder: string, name: string, shape: readonly number[]): SafetensorsFile {
   const file = files.find(({ entries }) => entries.has(name))
   if (!file) throw new AppError('model.missingTensor', `${folder}: tensor ${name} is in none of ${files.length} files`, { params: { folder, tensor: name }, hint: 'The checkpoint is incomplete or config.json belongs to another model.' })
   const found = file.entries.get(name)!.shape

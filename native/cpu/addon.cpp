@@ -9,9 +9,11 @@
 #include <cmath>
 #include <functional>
 #include <new>
+#include <system_error>
 #include <thread>
 
 #include "engine.h"
+#include "format.h"
 #include "isa.h"
 
 namespace moe {
@@ -109,6 +111,16 @@ class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
     allocate(env, bytes);
   }
 
+  // A mapped file is the system's memory, not ours: the garbage collector is told nothing.
+  void openFile(Napi::Env env, std::shared_ptr<Engine> engine, const std::string& path) {
+    engine_ = std::move(engine);
+    try {
+      arena_ = std::make_shared<Arena>(path.c_str());
+    } catch (const std::system_error& error) {
+      throw Napi::Error::New(env, "map: " + path + ": " + error.code().message());
+    }
+  }
+
   void Finalize(Napi::BasicEnv env) override { account(env, 0); }
 
   const std::shared_ptr<Arena>& arena() const { return arena_; }
@@ -150,6 +162,7 @@ class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
   }
 
   void write(const Napi::CallbackInfo& info) {
+    if (arena_ && arena_->isReadOnly()) throw Napi::Error::New(info.Env(), "write: a mapped file is read-only");
     auto [memory, data] = window(info, "write");
     std::copy(data.Data(), data.Data() + data.ByteLength(), memory);
   }
@@ -161,6 +174,7 @@ class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
 
   void resize(const Napi::CallbackInfo& info) {
     requireIdle(info.Env(), *engine_, "resize");
+    if (arena_->isReadOnly()) throw Napi::Error::New(info.Env(), "resize: a mapped file has its size");
     allocate(info.Env(), integerOf(info[0], "resize: bytes", 0, maxBytes));
   }
 
@@ -175,10 +189,10 @@ class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
   int64_t accounted_ = 0;
 };
 
-// A prepared plan: run.
+// A prepared plan: run, on a worker, and runNow, on the calling thread.
 class PlanObject : public Napi::ObjectWrap<PlanObject> {
  public:
-  static Napi::Function define(Napi::Env env) { return DefineClass(env, "Plan", {InstanceMethod<&PlanObject::run>("run")}); }
+  static Napi::Function define(Napi::Env env) { return DefineClass(env, "Plan", {InstanceMethod<&PlanObject::run>("run"), InstanceMethod<&PlanObject::runNow>("runNow")}); }
 
   explicit PlanObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<PlanObject>(info) {}
 
@@ -192,17 +206,25 @@ class PlanObject : public Napi::ObjectWrap<PlanObject> {
     return Job::start(info.Env(), engine_, "run", [engine = engine_, plan = plan_](double&) { return engine->run(*plan); });
   }
 
+  void runNow(const Napi::CallbackInfo& info) {
+    requireOpen(info.Env(), *engine_, "run");
+    requireIdle(info.Env(), *engine_, "run");
+    const std::string error = engine_->run(*plan_);
+    if (!error.empty()) throw Napi::Error::New(info.Env(), error);
+  }
+
   std::shared_ptr<Engine> engine_;
   std::shared_ptr<Plan> plan_;
 };
 
-// An engine: allocate, prepare, measurePeak, profile, isa, precision, halves, threads, close.
+// An engine: allocate, map, prepare, measurePeak, measureBandwidth, profile, isa, precision, halves, threads, close.
 class ContextObject : public Napi::ObjectWrap<ContextObject> {
  public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Context",
-                       {InstanceMethod<&ContextObject::allocate>("allocate"), InstanceMethod<&ContextObject::prepare>("prepare"),
-                        InstanceMethod<&ContextObject::measurePeak>("measurePeak"), InstanceMethod<&ContextObject::profile>("profile"),
+                       {InstanceMethod<&ContextObject::allocate>("allocate"), InstanceMethod<&ContextObject::map>("map"), InstanceMethod<&ContextObject::prepare>("prepare"),
+                        InstanceMethod<&ContextObject::measurePeak>("measurePeak"), InstanceMethod<&ContextObject::measureBandwidth>("measureBandwidth"),
+                        InstanceMethod<&ContextObject::profile>("profile"),
                         InstanceMethod<&ContextObject::close>("close"), InstanceAccessor<&ContextObject::isa>("isa"),
                         InstanceAccessor<&ContextObject::precision>("precision"), InstanceMethod<&ContextObject::halves>("halves"),
                         InstanceAccessor<&ContextObject::threads>("threads")});
@@ -238,6 +260,14 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
     return memory;
   }
 
+  Napi::Value map(const Napi::CallbackInfo& info) {
+    opened(info.Env(), "map");
+    if (!info[0].IsString()) typeError(info[0], "map: path", "a string");
+    const Napi::Object memory = info.Env().GetInstanceData<Classes>()->memory.New({});
+    MemoryObject::Unwrap(memory)->openFile(info.Env(), engine_, info[0].As<Napi::String>().Utf8Value());
+    return memory;
+  }
+
   // `mayBeHalf`: the op takes bf16 here.
   void bindTensor(Plan& plan, const Napi::Value& value, const std::string& what, bool optional, bool mayBeHalf) {
     Tensor tensor{};
@@ -254,11 +284,14 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
     tensor.rank = static_cast<int>(shape.Length());
     tensor.half = object.Get("half").ToBoolean();
     if (tensor.half && !mayBeHalf) typeError(object.Get("half"), what + ".half", "false");
-    double bytes = tensor.half ? sizeof(uint16_t) : sizeof(float);
+    const Napi::Value format = object.Get("format");
+    tensor.format = format.IsString() ? formatOf(format.As<Napi::String>().Utf8Value()) : plain;
+    if (tensor.format == plain && !format.IsUndefined()) typeError(format, what + ".format", "one of bf16, q8, q4");
     for (int axis = 0; axis < tensor.rank; axis++) {
       tensor.shape[axis] = integerOf(shape.Get(static_cast<uint32_t>(axis)), what + ".shape[" + std::to_string(axis) + "]", 1, 1LL << 40);
-      bytes *= static_cast<double>(tensor.shape[axis]);
     }
+    const double bytes = bytesOf(tensor) / (tensor.half ? 2 : 1);
+    if (bytes < 0) typeError(shape, what + ".shape", "that of a packed matrix, in whole blocks");
     const int64_t offset = integerOf(object.Get("byteOffset"), what + ".byteOffset", 0, maxBytes);
     const std::shared_ptr<Arena>& arena = MemoryObject::Unwrap(memory.As<Napi::Object>())->arena();
     if (offset % 4 != 0) typeError(object.Get("byteOffset"), what + ".byteOffset", "a multiple of 4");
@@ -305,6 +338,13 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
   Napi::Value measurePeak(const Napi::CallbackInfo& info) {
     return Job::start(info.Env(), engine_, "measurePeak", [engine = engine_](double& result) {
       result = engine->measurePeak();
+      return std::string();
+    });
+  }
+
+  Napi::Value measureBandwidth(const Napi::CallbackInfo& info) {
+    return Job::start(info.Env(), engine_, "measureBandwidth", [engine = engine_](double& result) {
+      result = engine->measureBandwidth();
       return std::string();
     });
   }

@@ -2,12 +2,18 @@
 
 #include <stdint.h>
 
+#include <algorithm>
 #include <new>
+#include <system_error>
 
 #if defined(_WIN32)
 #include <windows.h>
 #else
+#include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #endif
 
 namespace moe {
@@ -43,10 +49,65 @@ void Arena::resize(size_t bytes) {
   bytes_ = bytes;
 }
 
+void Arena::map(const char* path) {
+#if defined(_WIN32)
+  const auto fail = [] { throw std::system_error(static_cast<int>(GetLastError()), std::system_category()); };
+  wchar_t wide[32768];
+  if (MultiByteToWideChar(CP_UTF8, 0, path, -1, wide, 32768) == 0) fail();
+  const HANDLE file = CreateFileW(wide, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, nullptr, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, nullptr);
+  if (file == INVALID_HANDLE_VALUE) fail();
+  LARGE_INTEGER size{};
+  GetFileSizeEx(file, &size);
+  const HANDLE section = CreateFileMappingW(file, nullptr, PAGE_READONLY, 0, 0, nullptr);
+  CloseHandle(file);
+  if (section == nullptr) fail();
+  mapping_ = MapViewOfFile(section, FILE_MAP_READ, 0, 0, 0);
+  CloseHandle(section);
+  if (mapping_ == nullptr) fail();
+  mappingBytes_ = static_cast<size_t>(size.QuadPart);
+#else
+  const auto fail = [] { throw std::system_error(errno, std::generic_category()); };
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) fail();
+  struct stat status{};
+  void* mapping = MAP_FAILED;
+  if (fstat(file, &status) == 0) mapping = mmap(nullptr, static_cast<size_t>(status.st_size), PROT_READ, MAP_SHARED, file, 0);
+  const int reason = errno;
+  ::close(file);
+  if (mapping == MAP_FAILED) throw std::system_error(reason, std::generic_category());
+  mapping_ = mapping;
+  mappingBytes_ = static_cast<size_t>(status.st_size);
+#if defined(MADV_HUGEPAGE)
+  // Where the file system has large folios, pages of the file are read and mapped two megabytes at a time.
+  madvise(mapping, mappingBytes_, MADV_HUGEPAGE);
+#endif
+#endif
+  data_ = static_cast<char*>(mapping_);
+  bytes_ = mappingBytes_;
+  readOnly_ = true;
+  stopping_.store(false);
+  reader_ = std::thread([this] { readAhead(); });
+}
+
+// Brings the file in from its first to its last byte and maps its pages, so that a run that comes later waits for neither.
+void Arena::readAhead() {
+  constexpr size_t piece = size_t{32} << 20, page = 4096;
+  for (size_t at = 0; at < bytes_; at += piece) {
+    const size_t end = std::min(bytes_, at + piece);
+#if defined(MADV_POPULATE_READ)
+    if (!stopping_.load() && madvise(data_ + at, end - at, MADV_POPULATE_READ) == 0) continue;
+#endif
+    for (size_t byte = at; byte < end && !stopping_.load(); byte += page) static_cast<void>(*static_cast<volatile char*>(data_ + byte));
+  }
+}
+
 void Arena::free() {
+  stopping_.store(true);
+  if (reader_.joinable()) reader_.join();
   if (mapping_ != nullptr) {
 #if defined(_WIN32)
-    VirtualFree(mapping_, 0, MEM_RELEASE);
+    if (readOnly_) UnmapViewOfFile(mapping_);
+    else VirtualFree(mapping_, 0, MEM_RELEASE);
 #else
     munmap(mapping_, mappingBytes_);
 #endif
@@ -54,6 +115,7 @@ void Arena::free() {
   mapping_ = nullptr;
   data_ = nullptr;
   bytes_ = mappingBytes_ = 0;
+  readOnly_ = false;
 }
 
 }  // namespace moe

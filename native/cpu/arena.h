@@ -1,8 +1,12 @@
-// Zero-filled memory straight from the operating system, on huge pages where it has them: a training step over 4 KB
-// pages of malloc spends a fifth and more of its time on page faults. Freed when told so or with its last owner.
+// Memory of a plan's tensors: either zero-filled memory straight from the operating system, on huge pages where it has them: a training step over 4 KB
+// pages of malloc spends a fifth and more of its time on page faults; or a file, mapped read-only, whose pages the system
+// keeps in its cache, drops when memory is short, and reads ahead of what is used. Freed when told so or with its last owner.
 #pragma once
 
 #include <stddef.h>
+
+#include <atomic>
+#include <thread>
 
 namespace moe {
 
@@ -10,6 +14,8 @@ class Arena {
  public:
   // Throws std::bad_alloc when the system has no such memory.
   explicit Arena(size_t bytes) { resize(bytes); }
+  // Maps a file. Throws std::system_error with the system's reason.
+  explicit Arena(const char* path) { map(path); }
   ~Arena() { free(); }
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -21,12 +27,20 @@ class Arena {
   // null after free(); aligned to 4096 bytes.
   char* data() const { return data_; }
   size_t bytes() const { return bytes_; }
+  bool isReadOnly() const { return readOnly_; }
 
  private:
+  void map(const char* path);
+  void readAhead();
+
   char* data_ = nullptr;
   size_t bytes_ = 0;
   void* mapping_ = nullptr;
   size_t mappingBytes_ = 0;
+  bool readOnly_ = false;
+  // Of a file: reads ahead of the runs until it is done or told to stop.
+  std::thread reader_;
+  std::atomic<bool> stopping_{false};
 };
 
 }  // namespace moe

@@ -11,12 +11,16 @@ class Pool;
 
 constexpr int maxRank = 4;
 
+// How a tensor's numbers lie: 32-bit row-major, or packed (kernels/packed.h).
+enum Format : int { plain, bf16, q8, q4 };
+
 // One tensor argument. `data` is null for an optional argument that was left out (and while a plan is measured). `half`:
 // its elements are bf16 instead of float32, which a mixed op allows for some of its arguments.
 struct Tensor {
   void* data;
   bool half;
   int rank;
+  Format format;
   int64_t shape[maxRank];
 };
 
@@ -55,13 +59,14 @@ struct Op {
 };
 
 // All ops compiled for one instruction set. hasMixed: it multiplies bf16. multiplyAdd keeps every thread's multiply-add units
-// busy, in float32 or mixed, and returns the FLOPs done.
+// busy, in float32 or mixed, and returns the FLOPs done; readThrough has all threads read `floats` floats once and returns their sum.
 struct KernelSet {
   const char* isa;
   bool hasMixed;
   const Op* ops;
   int opCount;
   double (*multiplyAdd)(Pool&, bool mixed);
+  double (*readThrough)(const float* data, int64_t floats, Pool&);
 };
 
 }  // namespace moe

@@ -86,4 +86,21 @@ double Engine::measurePeak() {
   return best;
 }
 
+double Engine::measureBandwidth() {
+  constexpr size_t bytes = size_t{512} << 20;
+  constexpr int passes = 15;
+  Arena memory(bytes);
+  std::fill(memory.data(), memory.data() + bytes, char{1});
+  std::vector<double> speeds;
+  double total = 0;
+  for (int pass = 0; pass < passes; pass++) {
+    const auto start = Clock::now();
+    total += kernels_.readThrough(reinterpret_cast<const float*>(memory.data()), bytes / sizeof(float), *pool_);
+    speeds.push_back(static_cast<double>(bytes) / std::chrono::duration<double>(Clock::now() - start).count());
+  }
+  std::sort(speeds.begin(), speeds.end());
+  // The sum is used, so that the reads are done.
+  return total == 0 ? 0 : speeds[passes / 2];
+}
+
 }  // namespace moe

@@ -55,6 +55,9 @@ class Engine {
   std::string run(Plan& plan);
   // Multiply-add peak of all threads in FLOP/s: the best of several short bursts.
   double measurePeak();
+  // Bytes per second of all threads reading memory far larger than any cache: the median of several passes, because that is
+  // what a step of decoding, timed in the same seconds, can be held against.
+  double measureBandwidth();
   // Nanoseconds spent in op i of the kernel table since the engine began.
   const std::vector<uint64_t>& nanoseconds() const { return nanoseconds_; }
 
@@ -67,7 +70,7 @@ class Engine {
   const KernelSet& kernels_;
   const bool mixed_;
   std::unique_ptr<Pool> pool_;
-  Arena workspace_{0};
+  Arena workspace_{size_t{0}};
   Need need_{0, 0};
   std::vector<uint64_t> nanoseconds_;
 };

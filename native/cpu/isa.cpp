@@ -13,7 +13,7 @@ namespace {
 #if defined(MOE_HAS_X86)
 
 struct Features {
-  bool avx2, avx512, bf16;
+  bool avx2, avx512, vnni, bf16;
 };
 
 #if defined(_MSC_VER)
@@ -33,7 +33,8 @@ MOE_READS_XCR Features detect() {
   const unsigned long long saved = osxsave ? _xgetbv(0) : 0;
   const unsigned wanted = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // F, DQ, BW, VL
   const bool avx2 = fma && (saved & 0x6) == 0x6 && (leaf7[1] >> 5 & 1);
-  return {avx2, avx2 && (saved & 0xe6) == 0xe6 && (static_cast<unsigned>(leaf7[1]) & wanted) == wanted, false};
+  const bool avx512 = avx2 && (saved & 0xe6) == 0xe6 && (static_cast<unsigned>(leaf7[1]) & wanted) == wanted;
+  return {avx2, avx512, avx512 && (leaf7[2] >> 11 & 1), false};
 }
 
 #else
@@ -41,7 +42,8 @@ MOE_READS_XCR Features detect() {
 Features detect() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-  return {avx2, avx512, avx512 && __builtin_cpu_supports("avx512bf16")};
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  return {avx2, avx512, vnni, vnni && __builtin_cpu_supports("avx512bf16")};
 }
 
 #endif
@@ -56,6 +58,7 @@ std::vector<const KernelSet*> supportedKernelSets() {
 #if defined(MOE_HAS_BF16)
   if (features.bf16) sets.push_back(&avx512bf16::kernelSet);
 #endif
+  if (features.vnni) sets.push_back(&avx512vnni::kernelSet);
   if (features.avx512) sets.push_back(&avx512::kernelSet);
   if (features.avx2) sets.push_back(&avx2::kernelSet);
 #endif

@@ -1,6 +1,6 @@
 /**
  * `npm run bench [-- names…] [--json file]`: the benchmark tables. Every file `<name>.bench.ts` here is a group of rows; names choose
- * among them. What a row is compared with is measured in the same run, in turns with it; a peer that is not installed is named as
+ * among them, and `inference:227M` one row's subject within its group. What a row is compared with is measured in the same run, in turns with it; a peer that is not installed is named as
  * absent. --json writes the rows with the machine's description. `npm run bench -- gpu` measures a graphics card (gpu.ts).
  */
 import { readdirSync, writeFileSync } from 'node:fs'
@@ -13,7 +13,8 @@ if (process.argv[2] === 'gpu') await benchGpu(process.argv.slice(2))
 
 const { values, positionals } = parseArgs({ options: { json: { type: 'string' } }, allowPositionals: true })
 const names = readdirSync(import.meta.dirname).flatMap((file) => /^(.+)\.bench\.ts$/.exec(file)?.[1] ?? [])
-const unknown = positionals.find((name) => !names.includes(name))
+const chosen = new Map(positionals.map((word) => [word.split(':')[0]!, word.split(':')[1]]))
+const unknown = [...chosen.keys()].find((name) => !names.includes(name))
 if (unknown !== undefined) throw new Error(`there is no benchmark "${unknown}", there are: ${names.join(', ')}`)
 
 const rows: Row[] = []
@@ -34,9 +35,9 @@ const note = (text: string): void => {
 
 const host = machine()
 console.log(`${host.processor} × ${host.cores}, ${host.memoryGiB} GiB, ${host.platform}, Node ${host.node}, load average ${host.loadAverage.toFixed(1)}; medians (lowest – highest), ratios of the fastest rounds`)
-for (const name of names.filter((candidate) => positionals.length === 0 || positionals.includes(candidate))) {
+for (const name of names.filter((candidate) => chosen.size === 0 || chosen.has(candidate))) {
   const { bench } = (await import(`./${name}.bench.ts`)) as { bench: Bench }
   console.log(`\n${bench.title}`)
-  await bench.run({ show, note })
+  await bench.run({ show, note, only: chosen.get(name) })
 }
 if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ machine: host, date: new Date().toISOString(), rows, notes }, null, 1)}\n`)

@@ -10,7 +10,8 @@ import { record } from '#core/backend/record.ts'
  */
 export type Row = { group: string; name: string; value: number; unit: string; peer: string; ratio: number | null; medianRatio?: number; spread: [number, number]; goal?: string }
 
-export type BenchContext = { show(row: Row): void; note(text: string): void }
+/** `only`: what the caller wants of the group, where it can be asked for. */
+export type BenchContext = { show(row: Row): void; note(text: string): void; only?: string | undefined }
 
 /** A group of rows: one file `<name>.bench.ts` that exports `bench`. */
 export type Bench = { readonly title: string; run(context: BenchContext): Promise<void> }

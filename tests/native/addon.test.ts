@@ -1,5 +1,7 @@
 /** The addon by itself: its op table, what it refuses, its memory, and that a run leaves the event loop free. */
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, describe, expect, test } from 'vitest'
 import { opTable, type OpName } from '#core/backend/backend.ts'
@@ -106,6 +108,51 @@ describe('memory', () => {
   })
 })
 
+describe('a mapped file', () => {
+  const path = join(mkdtempSync(join(tmpdir(), 'moe-map-')), 'numbers')
+  writeFileSync(path, new Uint8Array(Float32Array.from({ length: 3000 }, (_, i) => i).buffer))
+
+  test('is memory that is read and not written', () => {
+    const memory = context.map(path)
+    expect(memory.byteLength).toBe(12_000)
+    const out = new Float32Array(2)
+    memory.read(8000, out)
+    expect([...out]).toEqual([2000, 2001])
+    expect(() => memory.write(0, out)).toThrow('write: a mapped file is read-only')
+    expect(() => memory.resize(8)).toThrow('resize: a mapped file has its size')
+    memory.free()
+    expect(() => memory.read(0, out)).toThrow('this memory has been freed')
+  })
+
+  test('that is not there is refused with the reason', () => {
+    expect(() => context.map(`${path}.not`)).toThrow(/^map: .*numbers\.not: .+/)
+    expect(() => context.map(7 as never)).toThrow('map: path is 7, expected a string')
+  })
+
+  test('is unmapped while it is still being read ahead', () => {
+    for (let i = 0; i < 50; i++) context.map(process.execPath).free()
+  })
+})
+
+describe('a packed tensor', () => {
+  const bind = (shape: number[], format: string) => () => {
+    const memory = context.allocate(4096)
+    const plain = { memory, byteOffset: 0, shape: [1, 32] }
+    context.prepare([{ op: 'linearPackedForward', tensors: [plain, plain, { memory, byteOffset: 0, shape, format: format as 'q4' }, null], attrs: [] }])
+  }
+  test('needs the bytes of its strips', () => {
+    expect(bind([200, 32], 'q4')).not.toThrow()
+    expect(bind([240, 32], 'q4')).toThrow('ends at byte 4320 of 4096')
+    expect(bind([113, 32], 'q8')).toThrow('ends at byte 4352 of 4096')
+    expect(bind([17, 33], 'bf16')).not.toThrow()
+  })
+  test('has whole blocks and a known form', () => {
+    expect(bind([16, 40], 'q4')).toThrow('expected that of a packed matrix, in whole blocks')
+    expect(bind([32], 'q8')).toThrow('expected that of a packed matrix, in whole blocks')
+    expect(bind([16, 32], 'q5')).toThrow('format is "q5", expected one of bf16, q8, q4')
+  })
+})
+
 describe('a run', () => {
   const size = 512
   const memory = context.allocate(3 * size * size * 4)
@@ -122,6 +169,18 @@ describe('a run', () => {
     clearInterval(timer)
     expect(ticks).toBeGreaterThan(5)
     memory.read(0, new Float32Array(1))
+  })
+
+  test('on the calling thread does the same at once', async () => {
+    const plan = products(context, memory, size, 2)
+    memory.write(0, new Float32Array(3 * size * size).fill(1))
+    plan.runNow()
+    const y = new Float32Array(1)
+    memory.read(0, y)
+    expect(y[0]).toBe(size)
+    const run = plan.run()
+    expect(() => plan.runNow()).toThrow('run: a run is in flight')
+    await run
   })
 
   test('times its ops', async () => {

@@ -2,7 +2,9 @@
 import { afterAll, expect, test } from 'vitest'
 import { persistent } from '#core/backend/backend.ts'
 import { createCpuBackend } from '#core/backend/cpu.ts'
+import { packRows } from '#core/backend/packed.ts'
 import { record } from '#core/backend/record.ts'
+import { encodeRows } from '#core/shared/quantization.ts'
 
 const backend = createCpuBackend({ threads: 2 })
 
@@ -98,6 +100,40 @@ test.each([
   for (const tensor of [ids, experts]) await backend.write(tensor, Int32Array.of(4, 0))
   await plan.run()
   backend.release(tensors)
+})
+
+test('loads bytes as packed and plain tensors, which are neither written nor read back', async () => {
+  const [weight, norm, x, y] = [persistent('weight', [16, 32], 'q8'), persistent('norm', [8]), persistent('x', [1, 32]), persistent('y', [1, 16])]
+  const numbers = Float32Array.from({ length: 16 * 32 }, (_, i) => (i % 32 === 0 ? 127 : i % 5))
+  const bytes = Buffer.concat([packRows('q8', encodeRows('q8', numbers, 32), 32), Buffer.alloc(32), new Uint8Array(Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8).buffer)])
+  backend.load!(bytes, [{ tensor: weight, byteOffset: 0 }, { tensor: norm, byteOffset: 576 }])
+  backend.allocate([x, y])
+  await backend.write(x, Float32Array.from({ length: 32 }, (_, i) => (i === 0 ? 127 : 0)))
+  await (await backend.prepare(record('plan', (b) => b.linearPackedForward({ y, x, weight })))).run()
+  expect(await backend.read(y)).toEqual(new Float32Array(16).fill(127 * 127))
+  expect([...(await backend.read(norm))]).toEqual([1, 2, 3, 4, 5, 6, 7, 8])
+  await expect(backend.read(weight)).rejects.toThrow('"weight" is packed')
+  await expect(backend.write(weight, new Float32Array(512))).rejects.toThrow('"weight" is packed, and only loaded')
+  const other = persistent('other', [16, 32], 'q8')
+  expect(() => backend.load!(bytes, [{ tensor: weight, byteOffset: 0 }])).toThrow('load: "weight" is allocated already')
+  expect(() => backend.load!(bytes, [{ tensor: other, byteOffset: 128 }])).toThrow('load: "other" at byte 128 of 608')
+  expect(() => record('plan', (b) => b.linearForward({ y, x, weight }))).toThrow('weight ("weight") is q8[16, 32], expected f32[N J]')
+  expect(() => record('plan', (b) => b.linearPackedForward({ y, x, weight: persistent('plain', [16, 32]) }))).toThrow('is f32[16, 32], expected packed[N J]')
+  backend.release([weight, norm])
+  backend.release([x, y])
+})
+
+test('short runs leave the event loop its turns', async () => {
+  const [x, y] = [persistent('x', [2, 2]), persistent('y', [2, 2])]
+  backend.allocate([x, y])
+  const plan = await backend.prepare(record('short', (b) => b.linearForward({ y, x, weight: x })))
+  let turns = 0
+  const timer = setInterval(() => turns++, 1)
+  const end = performance.now() + 200
+  while (performance.now() < end) await plan.run()
+  clearInterval(timer)
+  expect(turns).toBeGreaterThan(2)
+  backend.release([x, y])
 })
 
 test('a closed backend holds nothing', async () => {

@@ -7,6 +7,7 @@ import { createCpuBackend } from '#core/backend/cpu.ts'
 import { createReferenceBackend } from '#core/backend/reference.ts'
 import { loadNative } from '#native/index.ts'
 import { opCases, type OpCase } from '#tests/ops/cases.ts'
+import { inferenceCases } from '#tests/ops/inference-cases.ts'
 import { relativeError, runCase, type Values } from '#tests/ops/run-case.ts'
 
 const threadCounts = [1, 2, 3]
@@ -57,7 +58,7 @@ describe.each(backends)('$isa', ({ isa, byThreads }) => {
     expect(byThreads.map((backend) => [backend.isa, backend.threads])).toEqual(threadCounts.map((threads) => [isa, threads]))
   })
 
-  test.each([...opCases, ...largeCases, ...(isa === isas[0] ? [hugeCase] : [])].map((opCase) => ({ title: `${opCase.op}: ${opCase.label}`, opCase })))('$title', async ({ opCase }) => {
+  test.each([...opCases, ...inferenceCases, ...largeCases, ...(isa === isas[0] ? [hugeCase] : [])].map((opCase) => ({ title: `${opCase.op}: ${opCase.label}`, opCase })))('$title', async ({ opCase }) => {
     if (!expectedOf.has(opCase)) expectedOf.set(opCase, runCase(reference, opCase))
     const expected = await expectedOf.get(opCase)!
     const [found, ...others] = await Promise.all(byThreads.map((backend) => runCase(backend, opCase)))

@@ -11,10 +11,13 @@ const folder = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), '
 const compiledPerSet = ['args.h', 'pool.h', 'simd.h', 'bf16.h', 'transpose.h', ...readdirSync(join(folder, 'kernels')).map((name) => `kernels/${name}`)]
 const read = (file: string): string => readFileSync(join(folder, file), 'utf8')
 
+/** The processor's intrinsics, whose inline functions are always inlined: no copy of them is left behind. */
+const withIntrinsics = 'kernels/packed_dot.cpp: immintrin.h'
+
 test('kernels include no header but C\'s and their own', () => {
   const found = compiledPerSet.flatMap((file) => [...read(file).matchAll(/#include <([^>]+)>/g)].map((match) => `${file}: ${match[1]}`))
   expect(found.length).toBeGreaterThan(0)
-  expect(found.filter((include) => !/: (math|stdint|string)\.h$/.test(include))).toEqual([])
+  expect(found.filter((include) => !/: (math|stdint|string)\.h$/.test(include))).toEqual([withIntrinsics])
 })
 
 test('headers shared by all instruction sets define no function', () => {

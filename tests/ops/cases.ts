@@ -6,8 +6,10 @@
  * Shapes come from the op's row and `sizes`. Floats are normal(0, 1) unless given; integers must be given.
  * Top-k is discrete: router cases draw logits whose margin is far above any tolerance.
  */
-import { opTable, type DType, type OpName } from '#core/backend/backend.ts'
-import { opArguments } from '#core/backend/record.ts'
+import { opTable, type DType, type OpName, type PackedDType } from '#core/backend/backend.ts'
+import { packRows } from '#core/backend/packed.ts'
+import { argumentKind, opArguments } from '#core/backend/record.ts'
+import { encodeRows } from '#core/shared/quantization.ts'
 import { createRandom, permutation } from '#core/shared/random.ts'
 
 export type Sizes = Readonly<Record<string, number>>
@@ -21,6 +23,8 @@ export type OpCase = {
   readonly given: Given
   /** Optional tensors that are passed; the others are left out. */
   readonly optional: readonly string[]
+  /** Form of the `packed` arguments. */
+  readonly packed?: PackedDType
   /** Largest |found − expected| over max(|expected|) of an output, for float32 backends. */
   readonly tolerance: number
   /** Floating-point operations of one run at given sizes (the benchmark asks for others than the case's own). */
@@ -42,11 +46,19 @@ export function dimSize(dim: string, sizes: Sizes): number {
 }
 
 /** Shape and dtype of an argument under sizes; an any-shape argument `*` is [M]. */
-export function argumentShape(dims: string, sizes: Sizes): { dtype: DType; shape: number[] } {
-  const isInt = dims.startsWith('i32')
-  const text = isInt ? dims.slice(4) : dims
+export function argumentShape(dims: string, sizes: Sizes, packed: PackedDType = 'q8'): { dtype: DType; shape: number[] } {
+  const { kind, dims: text } = argumentKind(dims)
   if (text === '*') return { dtype: 'f32', shape: [sizes.X ?? 0] }
-  return { dtype: isInt ? 'i32' : 'f32', shape: text.split(' ').map((dim) => dimSize(dim, sizes)) }
+  return { dtype: kind === 'packed' ? packed : kind, shape: text.split(' ').map((dim) => dimSize(dim, sizes)) }
+}
+
+/** The bytes of a packed argument: normal(0, 1) rounded to its form. */
+export function packedData(opCase: OpCase, name: string, dtype: PackedDType): Uint8Array {
+  const shape = caseArguments(opCase).find((argument) => argument.name === name)!.shape
+  const [rows, width] = shape.slice(-2) as [number, number]
+  const random = createRandom(7, `${opCase.op}/${opCase.label}/${name}`)
+  const matrices = Array.from({ length: shape.slice(0, -2).reduce((a, b) => a * b, 1) }, () => packRows(dtype, encodeRows(dtype, Float32Array.from({ length: rows * width }, () => random.nextNormal()), width), width))
+  return Buffer.concat(matrices)
 }
 
 /** The numbers of one argument: given, or normal(0, 1) seeded by case and name, rounded to float32. */
@@ -271,9 +283,9 @@ export const opCases: OpCase[] = [
   }))),
 ]
 
-/** Ops of the table that no case covers (must be none). */
-export function uncoveredOps(): OpName[] {
-  const covered = new Set(opCases.map((opCase) => opCase.op))
+/** Ops of the table that none of `cases` covers (must be none). */
+export function uncoveredOps(cases: readonly OpCase[] = opCases): OpName[] {
+  const covered = new Set(cases.map((opCase) => opCase.op))
   return (Object.keys(opTable) as OpName[]).filter((op) => !covered.has(op))
 }
 
@@ -281,5 +293,5 @@ export function uncoveredOps(): OpName[] {
 export function caseArguments(opCase: OpCase): { name: string; writes: boolean; reads: boolean; dtype: DType; shape: number[] }[] {
   return opArguments(opCase.op)
     .filter((argument) => !argument.optional || opCase.optional.includes(argument.name))
-    .map(({ name, writes, reads, dims }) => ({ name, writes, reads, ...argumentShape(dims, opCase.sizes) }))
+    .map(({ name, writes, reads, dims }) => ({ name, writes, reads, ...argumentShape(dims, opCase.sizes, opCase.packed) }))
 }

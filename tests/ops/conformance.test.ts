@@ -3,6 +3,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { createCpuBackend } from '#core/backend/cpu.ts'
 import { createReferenceBackend } from '#core/backend/reference.ts'
 import { opCases, uncoveredOps } from './cases.ts'
+import { inferenceCases } from './inference-cases.ts'
 import { relativeError, runCase } from './run-case.ts'
 
 const reference = createReferenceBackend()
@@ -13,11 +14,11 @@ afterAll(async () => {
 })
 
 test('every op has a case', () => {
-  expect(uncoveredOps()).toEqual([])
+  expect(uncoveredOps([...opCases, ...inferenceCases])).toEqual([])
 })
 
 describe.each(backends.map((backend) => ({ name: backend.name, backend })))('$name', ({ backend }) => {
-  test.each(opCases.map((opCase) => ({ title: `${opCase.op}: ${opCase.label}`, opCase })))('$title', async ({ opCase }) => {
+  test.each([...opCases, ...inferenceCases].map((opCase) => ({ title: `${opCase.op}: ${opCase.label}`, opCase })))('$title', async ({ opCase }) => {
     const expected = await runCase(reference, opCase)
     const found = await runCase(backend, opCase)
     for (const [name, values] of Object.entries(expected)) {

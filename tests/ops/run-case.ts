@@ -1,16 +1,19 @@
 /** Runs one op case, or one op on given numbers, on a backend and returns everything the op wrote. */
-import { elementCount, persistent, type Backend, type OpName, type Recording, type Tensor, type TensorData } from '#core/backend/backend.ts'
+import { elementCount, persistent, type Backend, type OpName, type PackedDType, type Recording, type Tensor, type TensorData } from '#core/backend/backend.ts'
+import { isPacked } from '#core/backend/packed.ts'
 import { record } from '#core/backend/record.ts'
-import { argumentData, caseArguments, type OpCase } from './cases.ts'
+import { argumentData, caseArguments, packedData, type OpCase } from './cases.ts'
 
 export type Values = Record<string, TensorData>
 
 /** Runs `opCase` with its own inputs, some replaced by `overrides`; outputs start as garbage so that an unwritten element shows. */
 export async function runCase(backend: Backend, opCase: OpCase, overrides: Values = {}): Promise<Values> {
   const args = caseArguments(opCase).map((argument) => ({ ...argument, tensor: persistent(argument.name, argument.shape, argument.dtype) }))
-  const tensors = args.map(({ tensor }) => tensor)
+  const [packed, plain] = [args.filter(({ tensor }) => isPacked(tensor)), args.filter(({ tensor }) => !isPacked(tensor))]
+  const tensors = plain.map(({ tensor }) => tensor)
   backend.allocate(tensors)
-  for (const { name, reads, dtype, tensor } of args) {
+  for (const { name, dtype, tensor } of packed) backend.load!(packedData(opCase, name, dtype as PackedDType), [{ tensor, byteOffset: 0 }])
+  for (const { name, reads, dtype, tensor } of plain) {
     const count = elementCount(tensor)
     const garbage = dtype === 'i32' ? new Int32Array(count).fill(-77) : new Float64Array(count).fill(1e30)
     await backend.write(tensor, overrides[name] ?? (reads ? argumentData(opCase, name, dtype, count) : garbage))
@@ -19,6 +22,7 @@ export async function runCase(backend: Backend, opCase: OpCase, overrides: Value
   const written: Values = {}
   for (const { name, writes, tensor } of args) if (writes) written[name] = await backend.read(tensor)
   backend.release(tensors)
+  for (const { tensor } of packed) backend.release([tensor])
   return written
 }
 

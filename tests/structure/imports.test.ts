@@ -16,8 +16,8 @@ type Row = {
 
 const pureModules = /^(zod|@orpc\/contract)$/
 const none = /^$/
-/** The pure half of core/backend: the interface, its recorder and its planner. Which backend runs a plan is the entries' choice. */
-const backendSeam = ['core/backend/backend.ts', 'core/backend/record.ts', 'core/backend/planner.ts']
+/** The pure half of core/backend: the interface, its recorder, its planner and the layout of packed weights. Which backend runs a plan is the entries' choice. */
+const backendSeam = ['core/backend/backend.ts', 'core/backend/record.ts', 'core/backend/planner.ts', 'core/backend/packed.ts']
 
 const table: Row[] = [
   { of: 'core/shared/', own: [], outside: pureModules },

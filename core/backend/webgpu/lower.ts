@@ -5,9 +5,10 @@
  * A weight larger than one binding may be is split by rows (or experts, or elements) into windows, one dispatch each.
  * Activations are not: their size is the caller's choice of micro-batch, and the error says so.
  */
-import type { OpRecord, Tensor } from '../backend.ts'
+import { AppError } from '#core/shared/errors.ts'
+import type { OpName, OpRecord, Tensor } from '../backend.ts'
 import { opArguments, opAttributes, opLetters } from '../record.ts'
-import { sliceOf, type Call, type Dispatch, type Part, type Slice } from './call.ts'
+import { sliceOf, type Call, type Dispatch, type Lowering, type Part, type Slice } from './call.ts'
 import type { Variants } from './kernels.ts'
 import { lowerings } from './lowerings.ts'
 
@@ -22,6 +23,8 @@ export function lowerPlan(records: readonly OpRecord[], { maxBindingBytes, gemm,
   const dispatches: Dispatch[] = []
   const derived = new Map<Tensor, Map<string, Tensor>>()
   for (const record of records) {
+    const lowering = (lowerings as Partial<Record<OpName, Lowering>>)[record.op]
+    if (!lowering) throw new AppError('backend.opUnsupported', `the GPU has no kernel for ${record.op} yet`, { params: { op: record.op }, hint: 'Use the CPU for models in bf16, 8 or 4 bits.' })
     const args = opArguments(record.op)
     const t: Record<string, Tensor> = {}
     args.forEach(({ name, writes }, i) => {
@@ -60,7 +63,7 @@ export function lowerPlan(records: readonly OpRecord[], { maxBindingBytes, gemm,
         dispatches.push({ op: record.op, kernel, scalar, slices, params: { ...n, ...flags, ...params }, groups: [groups[0], groups[1] ?? 1, groups[2] ?? 1] })
       },
     }
-    lowerings[record.op](call)
+    lowering(call)
   }
   return dispatches
 }

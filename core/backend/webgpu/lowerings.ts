@@ -2,7 +2,7 @@
  * The lowering of every op: one row each, most of them a kernel of the op's own name. How they split work is said here once,
  * what each kernel computes stands in its file. Matrix products are written once for dense and head.
  */
-import { elementCount, type OpName, type Tensor } from '../backend.ts'
+import { elementCount, type InferenceOp, type OpName, type Tensor } from '../backend.ts'
 import { attentionLowerings } from './lowerings-attention.ts'
 import { foldGroups, windowsOf, type Call, type Lowering, type Part } from './call.ts'
 
@@ -216,7 +216,8 @@ function adamwStep(c: Call): void {
 /** An op that is one kernel of its own name. */
 const kernel = (op: OpName, groups: (n: Record<string, number>) => readonly [number, number]): Lowering => (c) => c.dispatch(op, { groups: groups(c.n as Record<string, number>) })
 
-export const lowerings: Readonly<Record<OpName, Lowering>> = {
+/** Without the ops for inference on packed weights, which lower.ts refuses. */
+export const lowerings: Readonly<Record<Exclude<OpName, InferenceOp>, Lowering>> = {
   embedForward,
   embedBackward,
   rmsNormForward: kernel('rmsNormForward', ({ T }) => rows(T!)),

@@ -1,4 +1,4 @@
-// attentionCachedForward: queries against a key-value cache. Few tokens (decoding) read the cache where it is, row after
+// attentionCachedForward, attentionSequencesForward: queries against a key-value cache of one sequence, or of several. Few tokens (decoding) read the cache where it is, row after
 // row for all heads at once, in blocks of keys whose partial softmaxes are then merged (flash decoding, arXiv 2311.01282);
 // many (a prompt) pack it and run the same blocks as attentionForward.
 #include "attention.h"
@@ -9,42 +9,55 @@ namespace {
 
 constexpr int64_t fewTokens = 8;
 constexpr int64_t decodeBlock = 64;
+constexpr int64_t headGroups = 4;  // that share out the heads of a block of keys
+constexpr int64_t tokensAtATime = 16;  // of many tokens of several sequences
 
 struct Cached {
   float* o;
   const float *q, *cacheK, *cacheV;
   const int32_t* positions;
-  int64_t tokens, rows, heads, kvHeads, width;
+  // rows: those of one sequence; allRows: of the whole cache.
+  int64_t tokens, rows, allRows, heads, kvHeads, width;
 };
 
 Cached read(const Args& args) {
   const int64_t heads = static_cast<int64_t>(args.attrs[0]), kvHeads = static_cast<int64_t>(args.attrs[1]);
-  return {f32(args, 0), f32(args, 1), f32(args, 2), f32(args, 3), i32(args, 4), dim(args, 0, 0), dim(args, 2, 0), heads, kvHeads, dim(args, 0, 1) / heads};
+  const int64_t rows = dim(args, 2, 0);
+  return {f32(args, 0), f32(args, 1), f32(args, 2), f32(args, 3), i32(args, 4), dim(args, 0, 0), rows, rows, heads, kvHeads, dim(args, 0, 1) / heads};
 }
+
+Cached readSequences(const Args& args) {
+  Cached c = read(args);
+  c.rows = static_cast<int64_t>(args.attrs[2]);
+  return c;
+}
+
+// First cache row of the sequence of token t.
+int64_t firstRow(const Cached& c, int64_t t) { return c.positions[t] < 0 ? 0 : c.positions[t] / c.rows * c.rows; }
 
 // Floats of one head's partial softmax: Σ e^(s − top)·v, top, Σ e^(s − top).
 int64_t partialFloats(const Cached& c) { return c.width + 2; }
 
 // Keys that token t sees.
-int64_t visibleTo(const Cached& c, int64_t t) { return most(0, least(c.rows, int64_t{c.positions[t]} + 1)); }
+int64_t visibleTo(const Cached& c, int64_t t) { return most(0, least(c.rows, int64_t{c.positions[t]} - firstRow(c, t) + 1)); }
 
-// One block of keys for all heads of token t. Per head, `partial` gets Σ e^(s − top)·v, the top score and Σ e^(s − top).
-void attendKeys(const Cached& c, int64_t t, int64_t first, float* scores, float* partial) {
-  const int64_t keys = least(decodeBlock, visibleTo(c, t) - first), stride = c.kvHeads * c.width;
+// One block of keys for heads [firstHead, endHead) of token t. Per head, `partial` gets Σ e^(s − top)·v, the top score and Σ e^(s − top).
+void attendKeys(const Cached& c, int64_t t, int64_t first, int64_t firstHead, int64_t endHead, float* scores, float* partial) {
+  const int64_t keys = least(decodeBlock, visibleTo(c, t) - first), begin = firstRow(c, t) + first, stride = c.kvHeads * c.width;
   const float scale = 1 / sqrtf(static_cast<float>(c.width));
   for (int64_t p = 0; p < keys; p++) {
-    const float* row = c.cacheK + (first + p) * stride;
-    for (int64_t h = 0; h < c.heads; h++) scores[h * decodeBlock + p] = dot(c.q + (t * c.heads + h) * c.width, row + h * c.kvHeads / c.heads * c.width, c.width);
+    const float* row = c.cacheK + (begin + p) * stride;
+    for (int64_t h = firstHead; h < endHead; h++) scores[h * decodeBlock + p] = dot(c.q + (t * c.heads + h) * c.width, row + h * c.kvHeads / c.heads * c.width, c.width);
   }
-  for (int64_t h = 0; h < c.heads; h++) {
+  for (int64_t h = firstHead; h < endHead; h++) {
     float *row = scores + h * decodeBlock, *o = partial + h * partialFloats(c);
     memset(o, 0, c.width * sizeof(float));
     o[c.width] = largest(row, keys) * scale;
     o[c.width + 1] = exponentials(row, row, keys, scale, o[c.width]);
   }
   for (int64_t p = 0; p < keys; p++) {
-    const float* row = c.cacheV + (first + p) * stride;
-    for (int64_t h = 0; h < c.heads; h++) {
+    const float* row = c.cacheV + (begin + p) * stride;
+    for (int64_t h = firstHead; h < endHead; h++) {
       const float* MOE_RESTRICT v = row + h * c.kvHeads / c.heads * c.width;
       float* MOE_RESTRICT o = partial + h * partialFloats(c);
       const float share = scores[h * decodeBlock + p];
@@ -72,22 +85,31 @@ void mergeBlocks(const Cached& c, int64_t t, int64_t h, const float* partials) {
 }
 
 void attendFew(const Args& args, Pool& pool, const Cached& c) {
-  const int64_t blocks = divideUp(c.rows, decodeBlock), blockFloats = c.heads * partialFloats(c);
-  parallel(pool, c.tokens * blocks, [&](int64_t tile, int thread) {
-    const int64_t t = tile / blocks, first = tile % blocks * decodeBlock;
-    if (first < visibleTo(c, t)) attendKeys(c, t, first, threadMemory(args, thread), args.work.shared + tile * blockFloats);
-  });
-  parallelRanges(pool, c.tokens * c.heads, blocks * c.width, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) mergeBlocks(c, i / c.heads, i % c.heads, args.work.shared + i / c.heads * blocks * blockFloats);
-  });
+  const int64_t blockFloats = c.heads * partialFloats(c);
+  for (int64_t base = 0; base < c.tokens; base += tokensAtATime) {
+    const int64_t tokens = least(tokensAtATime, c.tokens - base);
+    int64_t keys = 1;
+    for (int64_t t = base; t < base + tokens; t++) keys = most(keys, visibleTo(c, t));
+    const int64_t blocks = divideUp(keys, decodeBlock);
+    parallel(pool, tokens * blocks * headGroups, [&](int64_t job, int thread) {
+      const int64_t tile = job / headGroups, group = job % headGroups;
+      const int64_t t = base + tile / blocks, first = tile % blocks * decodeBlock;
+      if (first >= visibleTo(c, t)) return;
+      attendKeys(c, t, first, group * c.heads / headGroups, (group + 1) * c.heads / headGroups, threadMemory(args, thread), args.work.shared + tile * blockFloats);
+    });
+    parallelRanges(pool, tokens * c.heads, blocks * c.width, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) mergeBlocks(c, base + i / c.heads, i % c.heads, args.work.shared + i / c.heads * blocks * blockFloats);
+    });
+  }
 }
 
 void attendMany(const Args& args, Pool& pool, const Cached& c) {
   const int64_t stride = c.kvHeads * c.width, headFloats = packedHeadFloats(args.mixed, c.rows, c.width);
   int64_t keys = 0;
   for (int64_t t = 0; t < c.tokens; t++) keys = most(keys, visibleTo(c, t));
+  const int64_t begin = firstRow(c, 0) * stride;
   parallel(pool, c.kvHeads, [&](int64_t g, int) {
-    const Operand k = {c.cacheK + g * c.width, stride, true, nullptr, false}, v = {c.cacheV + g * c.width, stride, false, nullptr, false};
+    const Operand k = {c.cacheK + begin + g * c.width, stride, true, nullptr, false}, v = {c.cacheV + begin + g * c.width, stride, false, nullptr, false};
     packHead(args.mixed, args.work.shared + g * headFloats, k, v, keys, c.width);
   });
   parallel(pool, divideUp(c.tokens, queryBlock) * c.heads, [&](int64_t tile, int thread) {
@@ -101,22 +123,48 @@ void attendMany(const Args& args, Pool& pool, const Cached& c) {
   });
 }
 
+// Many tokens of one sequence are worth packing its cache; padding belongs to any.
+bool isOneSequence(const Cached& c) {
+  for (int64_t t = 1; t < c.tokens; t++) {
+    if (c.positions[t] >= 0 && firstRow(c, t) != firstRow(c, 0)) return false;
+  }
+  return true;
+}
+
+Need fewNeed(const Cached& c) { return {least(c.tokens, tokensAtATime) * divideUp(c.rows, decodeBlock) * c.heads * partialFloats(c), c.heads * decodeBlock}; }
+Need manyNeed(const Cached& c) { return {c.kvHeads * packedHeadFloats(c.rows, c.width), attendFloats(c.width)}; }
+
+void attendCached(const Args& args, Pool& pool, const Cached& c, const char* what, bool isMany) {
+  for (int64_t t = 0; t < c.tokens; t++) {
+    if (c.positions[t] >= c.allRows) return pool.fail(what, t, c.positions[t], c.allRows);
+  }
+  if (isMany) attendMany(args, pool, c);
+  else attendFew(args, pool, c);
+}
+
 }  // namespace
 
 Need attentionCachedForwardNeed(const Args& args) {
   const Cached c = read(args);
-  if (c.tokens <= fewTokens) return {c.tokens * divideUp(c.rows, decodeBlock) * c.heads * partialFloats(c), c.heads * decodeBlock};
-  return {c.kvHeads * packedHeadFloats(args.mixed, c.rows, c.width), attendFloats(c.width)};
+  return c.tokens > fewTokens ? manyNeed(c) : fewNeed(c);
+}
+
+Need attentionSequencesForwardNeed(const Args& args) {
+  const Cached c = readSequences(args);
+  const Need few = fewNeed(c), many = manyNeed(c);
+  return {most(few.sharedFloats, many.sharedFloats), most(few.perThreadFloats, many.perThreadFloats)};
 }
 
 // o (T H·C) from q (T H·C), cacheK, cacheV (P G·C), positions (T); attributes H, G.
 void attentionCachedForward(const Args& args, Pool& pool) {
   const Cached c = read(args);
-  for (int64_t t = 0; t < c.tokens; t++) {
-    if (c.positions[t] >= c.rows) return pool.fail("positions", t, c.positions[t], c.rows);
-  }
-  if (c.tokens > fewTokens) attendMany(args, pool, c);
-  else attendFew(args, pool, c);
+  attendCached(args, pool, c, "positions", c.tokens > fewTokens);
+}
+
+// o (T H·C) from q (T H·C), cacheK, cacheV (P G·C), rows (T); attributes H, G, capacity.
+void attentionSequencesForward(const Args& args, Pool& pool) {
+  const Cached c = readSequences(args);
+  attendCached(args, pool, c, "rows", c.tokens > fewTokens && isOneSequence(c));
 }
 
 }  // namespace moe::MOE_KERNELS

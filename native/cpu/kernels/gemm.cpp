@@ -13,7 +13,7 @@ constexpr int64_t depthUnits = 512;        // units of k between two visits of C
 constexpr int64_t rowBlock = 8 * tileRows;
 constexpr int64_t columnBlock = 512 / tileColumns * tileColumns;
 constexpr int64_t fewRows = 4;
-constexpr int64_t fewRowsColumns = 64;
+constexpr int64_t fewRowsColumns = 16;
 constexpr int maxPieces = 64;
 
 // A range of columns of one product, with its B at `packed` (null: few rows, B is read in place); `packs` if that is still to be done.

@@ -19,6 +19,7 @@ void attentionForward(const Args&, Pool&);
 void attentionBackward(const Args&, Pool&);
 void kvAppendForward(const Args&, Pool&);
 void attentionCachedForward(const Args&, Pool&);
+void attentionSequencesForward(const Args&, Pool&);
 void routerSoftmaxForward(const Args&, Pool&);
 void routerTopKForward(const Args&, Pool&);
 void routerGateForward(const Args&, Pool&);
@@ -34,6 +35,9 @@ void swigluBackward(const Args&, Pool&);
 void headCrossEntropyForward(const Args&, Pool&);
 void headCrossEntropyBackward(const Args&, Pool&);
 void headCrossEntropy(const Args&, Pool&);
+void embedPackedForward(const Args&, Pool&);
+void linearPackedForward(const Args&, Pool&);
+void moePackedForward(const Args&, Pool&);
 void weightedSumForward(const Args&, Pool&);
 void sumOfSquares(const Args&, Pool&);
 void clipScale(const Args&, Pool&);
@@ -47,6 +51,7 @@ Need linearBackwardWeightNeed(const Args&);
 Need attentionForwardNeed(const Args&);
 Need attentionBackwardNeed(const Args&);
 Need attentionCachedForwardNeed(const Args&);
+Need attentionSequencesForwardNeed(const Args&);
 Need routerLossForwardNeed(const Args&);
 Need groupedLinearForwardNeed(const Args&);
 Need groupedLinearBackwardInputNeed(const Args&);
@@ -54,9 +59,13 @@ Need groupedLinearBackwardWeightNeed(const Args&);
 Need headCrossEntropyForwardNeed(const Args&);
 Need headCrossEntropyBackwardNeed(const Args&);
 Need headCrossEntropyNeed(const Args&);
+Need linearPackedForwardNeed(const Args&);
+Need moePackedForwardNeed(const Args&);
 Need sumOfSquaresNeed(const Args&);
 
 // FLOPs of multiply-adds that fill every thread's vector units for a few milliseconds; mixed: of bf16 pairs.
 double multiplyAdd(Pool&, bool mixed);
+// Sum of `floats` numbers, a multiple of 2^18, read by all threads.
+double readThrough(const float* data, int64_t floats, Pool&);
 
 }  // namespace moe::MOE_KERNELS

@@ -24,6 +24,7 @@ const Op ops[] = {
     {"attentionBackward", 9, 0, 3, attentionBackward, attentionBackwardNeed, bit(2) | bit(3) | bit(4) | bit(5) | bit(6) | bit(7)},
     {"kvAppendForward", 5, 0, 0, kvAppendForward, nullptr, 0},
     {"attentionCachedForward", 5, 0, 2, attentionCachedForward, attentionCachedForwardNeed, 0},
+    {"attentionSequencesForward", 5, 0, 3, attentionSequencesForward, attentionSequencesForwardNeed, 0},
     {"routerSoftmaxForward", 3, 0, 0, routerSoftmaxForward, nullptr, 0},
     {"routerTopKForward", 2, 0, 0, routerTopKForward, nullptr, 0},
     {"routerGateForward", 3, 0, 1, routerGateForward, nullptr, 0},
@@ -39,6 +40,9 @@ const Op ops[] = {
     {"headCrossEntropyForward", 5, 0, 0, headCrossEntropyForward, headCrossEntropyForwardNeed, bit(2)},
     {"headCrossEntropyBackward", 7, 0, 0, headCrossEntropyBackward, headCrossEntropyBackwardNeed, bit(2)},
     {"headCrossEntropy", 8, 0, 0, headCrossEntropy, headCrossEntropyNeed, bit(4)},
+    {"embedPackedForward", 3, 0, 0, embedPackedForward, nullptr, 0},
+    {"linearPackedForward", 4, 1, 0, linearPackedForward, linearPackedForwardNeed, 0},
+    {"moePackedForward", 8, 1, 0, moePackedForward, moePackedForwardNeed, 0},
     {"weightedSumForward", 3, 0, 0, weightedSumForward, nullptr, 0},
     {"gatherRowsForward", 3, 0, 0, gatherRowsForward, nullptr, 0},
     {"sumOfSquares", 2, 0, 1, sumOfSquares, sumOfSquaresNeed, 0},
@@ -51,6 +55,6 @@ const Op ops[] = {
 #define MOE_TEXT_OF(name) #name
 #define MOE_TEXT(macro) MOE_TEXT_OF(macro)
 
-const KernelSet kernelSet = {MOE_TEXT(MOE_KERNELS), MOE_BF16 == 1, ops, sizeof ops / sizeof ops[0], multiplyAdd};
+const KernelSet kernelSet = {MOE_TEXT(MOE_KERNELS), MOE_BF16 == 1, ops, sizeof ops / sizeof ops[0], multiplyAdd, readThrough};
 
 }  // namespace moe::MOE_KERNELS

@@ -17,5 +17,8 @@ extern const KernelSet kernelSet;
 namespace avx512bf16 {
 extern const KernelSet kernelSet;
 }
+namespace avx512vnni {
+extern const KernelSet kernelSet;
+}
 
 }  // namespace moe
