@@ -132,7 +132,7 @@ bool isOneSequence(const Cached& c) {
 }
 
 Need fewNeed(const Cached& c) { return {least(c.tokens, tokensAtATime) * divideUp(c.rows, decodeBlock) * c.heads * partialFloats(c), c.heads * decodeBlock}; }
-Need manyNeed(const Cached& c) { return {c.kvHeads * packedHeadFloats(c.rows, c.width), attendFloats(c.width)}; }
+Need manyNeed(const Args& args, const Cached& c) { return {c.kvHeads * packedHeadFloats(args.mixed, c.rows, c.width), attendFloats(c.width)}; }
 
 void attendCached(const Args& args, Pool& pool, const Cached& c, const char* what, bool isMany) {
   for (int64_t t = 0; t < c.tokens; t++) {
@@ -146,12 +146,12 @@ void attendCached(const Args& args, Pool& pool, const Cached& c, const char* wha
 
 Need attentionCachedForwardNeed(const Args& args) {
   const Cached c = read(args);
-  return c.tokens > fewTokens ? manyNeed(c) : fewNeed(c);
+  return c.tokens > fewTokens ? manyNeed(args, c) : fewNeed(c);
 }
 
 Need attentionSequencesForwardNeed(const Args& args) {
   const Cached c = readSequences(args);
-  const Need few = fewNeed(c), many = manyNeed(c);
+  const Need few = fewNeed(c), many = manyNeed(args, c);
   return {most(few.sharedFloats, many.sharedFloats), most(few.perThreadFloats, many.perThreadFloats)};
 }
 
