@@ -60,7 +60,7 @@ const q4Reach = [-8, -8.5, -7.5, -7, -6.5, -9, 7.5, 7, -6]
 
 /**
  * The scale of least error among those that put the largest number at one of q4Reach. An error weighs as the square of its number: on
- * trained models that costs a third less perplexity than equal weights. With weights w = x² and the integers q of a scale, the best
+ * the quick start's model that costs a third less perplexity than equal weights. With weights w = x² and the integers q of a scale, the best
  * scale is Σwxq/Σwq², and the error falls as (Σwxq)²/Σwq² grows.
  */
 function q4Scale(x: Float32Array, from: number): number {

@@ -23,7 +23,7 @@ type Shape = { name: string; config: ModelConfig; needBytes: number; decodeToken
 
 const shapes: Shape[] = [
   { name: '227M', config: medium, needBytes: 0.4e9, decodeTokens: 64, rounds: 9 },
-  { name: '1B-7B', config: olmoe7B, needBytes: 8.5e9, decodeTokens: 32, rounds: 7 },
+  { name: '1B-7B', config: olmoe7B, needBytes: 8.5e9, decodeTokens: 32, rounds: 5 },
 ]
 const promptTokens = 512
 const manySequences = 8
