@@ -31,6 +31,10 @@ export type NativeRecord = {
   tensors: ({ memory: NativeMemory; byteOffset: number; shape: readonly number[]; half?: boolean; format?: 'bf16' | 'q8' | 'q4' | undefined } | null)[]
   attrs: readonly number[]
   precise?: boolean
+  /** How many of the leading tensors the op changes: weights packed from them are stale afterwards. */
+  writes?: number
+  /** The op's weight stays packed between runs, where the op can keep it. */
+  keepsWeight?: boolean
 }
 
 export type NativePlan = {
@@ -46,6 +50,8 @@ export type NativeContext = {
   readonly threads: number
   /** float32 too where mixed was asked for and the kernel set has no bf16. */
   readonly precision: 'float32' | 'mixed'
+  /** Bytes of workspace and of packed weights that are kept. */
+  readonly byteLength: number
   /** Bit i is set where tensor i of the op may be bf16. */
   halves(op: string): number
   allocate(bytes: number): NativeMemory

@@ -246,6 +246,8 @@ export type Backend = {
   snapshot(tensors: readonly Tensor[]): Pending<TensorData[]>
   /** Plans the memory and binds the plan. All persistent tensors in it must be allocated. */
   prepare(plan: Plan): Promise<PreparedPlan>
+  /** Bytes that the kernels hold besides tensors, for the plans prepared so far. */
+  kernelBytes?(): number
   /** Multiply-add peak in FLOP/s (2 per multiply-add), measured now with all of the backend's threads. */
   measurePeak(): Promise<number>
   close(): Promise<void>

@@ -9,6 +9,7 @@ import { AppError } from '#core/shared/errors.ts'
 import { elementCount, type Backend, type OpName, type OpRecord, type Plan, type PreparedPlan, type Tensor, type TensorData } from './backend.ts'
 import { fuseHeads } from './fuse.ts'
 import { exactBytes, isPacked } from './packed.ts'
+import { opArguments } from './record.ts'
 import { planPersistent, planScratch } from './planner.ts'
 
 export type CpuOptions = {
@@ -18,6 +19,11 @@ export type CpuOptions = {
   isa?: string | undefined
   /** `mixed`: operands of matrix products and attention in bf16, sums and everything else in float32, where the processor multiplies bf16. Default float32. */
   precision?: 'float32' | 'mixed' | undefined
+  /**
+   * Keeps weights packed for the kernels until they change, instead of packing them in every call: worth its memory (4 bytes a parameter in
+   * mixed, 8 in float32) where a step has several micro-batches, or where nothing is trained. Default false.
+   */
+  keepsWeights?: boolean | undefined
 }
 
 export type CpuBackend = Backend & {
@@ -97,16 +103,16 @@ function halfTensors(plan: Plan, precise: ReadonlySet<OpRecord>, halvesOf: (op: 
   return found
 }
 
-type NativeOp = { op: string; attrs: readonly number[]; tensors: readonly (Tensor | null)[]; record: OpRecord }
+type NativeOp = { op: string; attrs: readonly number[]; tensors: readonly (Tensor | null)[]; writes: number; record: OpRecord }
 
 /** The plan's records, a fused forward and the backward after it as one op of the kernels. */
 function nativeOps(plan: Plan, fused: ReadonlySet<OpRecord>): NativeOp[] {
   return plan.records.flatMap((record, i): NativeOp[] => {
     if (i > 0 && fused.has(plan.records[i - 1]!)) return []
-    if (!fused.has(record)) return [{ ...record, record }]
+    if (!fused.has(record)) return [{ ...record, writes: opArguments(record.op).filter((argument) => argument.writes).length, record }]
     const [loss, lse, x, weight, targets] = record.tensors
     const [dX, dWeight, , , , , dLoss] = plan.records[i + 1]!.tensors
-    return [{ op: 'headCrossEntropy', attrs: [], tensors: [loss!, lse!, dX!, dWeight!, x!, weight!, targets!, dLoss!], record }]
+    return [{ op: 'headCrossEntropy', attrs: [], tensors: [loss!, lse!, dX!, dWeight!, x!, weight!, targets!, dLoss!], writes: 4, record }]
   })
 }
 
@@ -146,10 +152,12 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
   }
 
   const bind = (records: readonly NativeOp[], offsets: ReadonlyMap<Tensor, number>, precise: ReadonlySet<OpRecord>, halves: ReadonlySet<Tensor>): NativeRecord[] =>
-    records.map(({ op, attrs, tensors, record }) => ({
+    records.map(({ op, attrs, tensors, writes, record }) => ({
       op,
       attrs,
       precise: precise.has(record),
+      writes,
+      keepsWeight: options.keepsWeights === true && tensors[2]?.place === 'persistent',
       tensors: tensors.map((tensor) => {
         if (tensor === null) return null
         const format = isPacked(tensor) ? tensor.dtype : undefined
@@ -244,6 +252,7 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
       return { scratchBytes: totalBytes, run: () => exclusively(`run of ${plan.name}`, run) }
     },
 
+    kernelBytes: () => context.byteLength,
     measurePeak: () => exclusively('measurePeak', () => context.measurePeak()),
     measureBandwidth: () => exclusively('measureBandwidth', () => context.measureBandwidth()),
     profile: () => context.profile(),

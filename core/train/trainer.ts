@@ -33,7 +33,7 @@ export type Trainer = {
   readonly gradients: Weights
   /** First and second moments of AdamW. */
   readonly moments: { m: Weights; v: Weights }
-  /** Bytes of all persistent tensors and of the scratch arena. */
+  /** Bytes of all persistent tensors, of the scratch arena, and of what the backend's kernels need. */
   readonly plannedBytes: number
   /** Forward and backward of every micro-batch; gradients accumulate. Its losses can be read later, whatever runs in between. */
   accumulate(micros: readonly MicroBatch[]): Promise<Pending<StepLosses>>
@@ -138,7 +138,7 @@ export async function createTrainer(backend: Backend, options: TrainerOptions): 
     weights,
     gradients,
     moments: { m, v },
-    plannedBytes: planPersistent(everything).totalBytes + Math.max(micro.scratchBytes, update.scratchBytes, evaluation.scratchBytes),
+    plannedBytes: planPersistent(everything).totalBytes + Math.max(micro.scratchBytes, update.scratchBytes, evaluation.scratchBytes) + (backend.kernelBytes?.() ?? 0),
     async accumulate(micros) {
       const readings: Pending<TensorData[]>[] = []
       for (const data of micros) {

@@ -165,6 +165,7 @@ class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
     if (arena_ && arena_->isReadOnly()) throw Napi::Error::New(info.Env(), "write: a mapped file is read-only");
     auto [memory, data] = window(info, "write");
     std::copy(data.Data(), data.Data() + data.ByteLength(), memory);
+    engine_->changed(arena_.get(), static_cast<size_t>(memory - arena_->data()), data.ByteLength());
   }
 
   void read(const Napi::CallbackInfo& info) {
@@ -175,6 +176,7 @@ class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
   void resize(const Napi::CallbackInfo& info) {
     requireIdle(info.Env(), *engine_, "resize");
     if (arena_->isReadOnly()) throw Napi::Error::New(info.Env(), "resize: a mapped file has its size");
+    engine_->changed(arena_.get(), 0, arena_->bytes());
     allocate(info.Env(), integerOf(info[0], "resize: bytes", 0, maxBytes));
   }
 
@@ -217,7 +219,7 @@ class PlanObject : public Napi::ObjectWrap<PlanObject> {
   std::shared_ptr<Plan> plan_;
 };
 
-// An engine: allocate, map, prepare, measurePeak, measureBandwidth, profile, isa, precision, halves, threads, close.
+// An engine: allocate, map, prepare, measurePeak, measureBandwidth, profile, isa, precision, halves, byteLength, threads, close.
 class ContextObject : public Napi::ObjectWrap<ContextObject> {
  public:
   static Napi::Function define(Napi::Env env) {
@@ -226,7 +228,7 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
                         InstanceMethod<&ContextObject::measurePeak>("measurePeak"), InstanceMethod<&ContextObject::measureBandwidth>("measureBandwidth"),
                         InstanceMethod<&ContextObject::profile>("profile"),
                         InstanceMethod<&ContextObject::close>("close"), InstanceAccessor<&ContextObject::isa>("isa"),
-                        InstanceAccessor<&ContextObject::precision>("precision"), InstanceMethod<&ContextObject::halves>("halves"),
+                        InstanceAccessor<&ContextObject::precision>("precision"), InstanceMethod<&ContextObject::halves>("halves"), InstanceAccessor<&ContextObject::byteLength>("byteLength"),
                         InstanceAccessor<&ContextObject::threads>("threads")});
   }
 
@@ -242,6 +244,8 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
 
   Napi::Value isa(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), engine_->kernels().isa); }
   Napi::Value precision(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), engine_->isMixed() ? "mixed" : "float32"); }
+
+  Napi::Value byteLength(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), static_cast<double>(engine_->bytes())); }
 
   // halves(op): bit i is set where tensor i of the op may be bf16.
   Napi::Value halves(const Napi::CallbackInfo& info) {
@@ -308,7 +312,7 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
     if (op == nullptr) typeError(name, at + ".op", "the name of an op");
     const std::string what = at + " (" + op->name + ")";
     const bool mixed = engine_->isMixed() && !record.Get("precise").ToBoolean();
-    plan.steps.push_back({op, plan.tensors.size(), plan.attrs.size(), mixed});
+    plan.steps.push_back({op, plan.tensors.size(), plan.attrs.size(), mixed, 0, nullptr});
     const Napi::Array tensors = arrayOf(record.Get("tensors"), what + ".tensors"), attrs = arrayOf(record.Get("attrs"), what + ".attrs");
     if (static_cast<int>(tensors.Length()) != op->tensors) throw Napi::TypeError::New(Env(), what + " has " + std::to_string(tensors.Length()) + " tensors, expected " + std::to_string(op->tensors));
     if (static_cast<int>(attrs.Length()) != op->attrs) throw Napi::TypeError::New(Env(), what + " has " + std::to_string(attrs.Length()) + " attrs, expected " + std::to_string(op->attrs));
@@ -318,6 +322,9 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
       if (!attr.IsNumber()) typeError(attr, what + ".attrs[" + std::to_string(i) + "]", "a number");
       plan.attrs.push_back(attr.As<Napi::Number>().DoubleValue());
     }
+    const Napi::Value writes = record.Get("writes");
+    if (!writes.IsUndefined()) plan.steps.back().writes = static_cast<int>(integerOf(writes, what + ".writes", 0, op->tensors));
+    if (record.Get("keepsWeight").ToBoolean()) engine_->keepWeight(plan, plan.steps.back());
   }
 
   Napi::Value prepare(const Napi::CallbackInfo& info) {

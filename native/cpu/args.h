@@ -32,12 +32,19 @@ struct Workspace {
   int64_t perThreadFloats;
 };
 
+// A weight as a product wants it, kept from one run to the next until the weight changes.
+struct Packed {
+  float* data;
+  bool isCurrent;
+};
+
 // Tensors in record order (out, inout, in, optional), attributes in the order of the op's row.
 struct Args {
   const Tensor* tensors;
   const double* attrs;
   Workspace work;
-  bool mixed;  // operands of products are bf16, their sums float32
+  bool mixed;      // operands of products are bf16, their sums float32
+  Packed* packed;  // where the op keeps its weight packed, or null
 };
 
 // Workspace an op needs, in floats; from shapes and attributes only.
@@ -47,7 +54,8 @@ struct Need {
 };
 
 // One row of a kernel table. The last `optional` of `tensors` may be null. `need` may be null (no workspace). Bit i of
-// `halves`: tensor i may be bf16 when the op is mixed.
+// `halves`: tensor i may be bf16 when the op is mixed. `packedFloats`: floats of its weight (tensor 2) packed whole, where the op
+// can keep it; else null.
 struct Op {
   const char* name;
   int tensors;
@@ -56,6 +64,7 @@ struct Op {
   void (*run)(const Args&, Pool&);
   Need (*need)(const Args&);
   uint32_t halves;
+  int64_t (*packedFloats)(const Args&);
 };
 
 // All ops compiled for one instruction set. hasMixed: it multiplies bf16. multiplyAdd keeps every thread's multiply-add units

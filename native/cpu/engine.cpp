@@ -46,7 +46,7 @@ const Op* Engine::findOp(const std::string& name) const {
 
 Args Engine::argsOf(const Plan& plan, const Plan::Step& step) const {
   float* memory = reinterpret_cast<float*>(workspace_.data());
-  return {plan.tensors.data() + step.firstTensor, plan.attrs.data() + step.firstAttr, {memory, need_.sharedFloats, memory + need_.sharedFloats, need_.perThreadFloats}, step.mixed};
+  return {plan.tensors.data() + step.firstTensor, plan.attrs.data() + step.firstAttr, {memory, need_.sharedFloats, memory + need_.sharedFloats, need_.perThreadFloats}, step.mixed, step.kept ? &step.kept->packed : nullptr};
 }
 
 void Engine::reserve(const Plan& plan) {
@@ -62,6 +62,39 @@ void Engine::reserve(const Plan& plan) {
   need_ = most;
 }
 
+void Engine::keepWeight(const Plan& plan, Plan::Step& step) {
+  if (step.op->packedFloats == nullptr) return;
+  const Binding& weight = plan.bindings[step.firstTensor + 2];
+  kept_.erase(std::remove_if(kept_.begin(), kept_.end(), [](const std::weak_ptr<KeptWeight>& kept) { return kept.expired(); }), kept_.end());
+  for (const std::weak_ptr<KeptWeight>& known : kept_) {
+    const std::shared_ptr<KeptWeight> kept = known.lock();
+    const bool isSame = kept && kept->op == step.op && kept->mixed == step.mixed && kept->weight.arena == weight.arena && kept->weight.byteOffset == weight.byteOffset;
+    if (isSame) step.kept = kept;
+  }
+  if (step.kept) return;
+  const size_t bytes = sizeof(float) * static_cast<size_t>(step.op->packedFloats(argsOf(plan, step)));
+  step.kept.reset(new KeptWeight{weight, step.op, step.mixed, Arena(bytes), {nullptr, false}});
+  step.kept->packed.data = reinterpret_cast<float*>(step.kept->memory.data());
+  kept_.push_back(step.kept);
+}
+
+void Engine::changed(const Arena* arena, size_t byteOffset, size_t bytes) {
+  for (const std::weak_ptr<KeptWeight>& known : kept_) {
+    const std::shared_ptr<KeptWeight> kept = known.lock();
+    if (!kept || kept->weight.arena.get() != arena) continue;
+    const Binding& weight = kept->weight;
+    if (byteOffset < weight.byteOffset + weight.bytes && weight.byteOffset < byteOffset + bytes) kept->packed.isCurrent = false;
+  }
+}
+
+size_t Engine::bytes() const {
+  size_t sum = workspace_.bytes();
+  for (const std::weak_ptr<KeptWeight>& known : kept_) {
+    if (const std::shared_ptr<KeptWeight> kept = known.lock()) sum += kept->memory.bytes();
+  }
+  return sum;
+}
+
 std::string Engine::run(Plan& plan) {
   if (!resolve(plan)) return "a tensor of this plan has been freed";
   for (const Plan::Step& step : plan.steps) {
@@ -70,6 +103,10 @@ std::string Engine::run(Plan& plan) {
     const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start);
     nanoseconds_[static_cast<size_t>(step.op - kernels_.ops)] += static_cast<uint64_t>(elapsed.count());
     const Pool::Failure failure = pool_->takeFailure();
+    for (int i = 0; i < step.writes && !kept_.empty(); i++) {
+      const Binding& binding = plan.bindings[step.firstTensor + static_cast<size_t>(i)];
+      if (binding.arena) changed(binding.arena.get(), binding.byteOffset, binding.bytes);
+    }
     if (failure.what != nullptr) return describe(*step.op, failure);
   }
   return "";

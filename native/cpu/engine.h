@@ -20,6 +20,15 @@ struct Binding {
   size_t bytes;
 };
 
+// A weight packed for one op, kept as long as a plan that uses it; stale once the weight has changed.
+struct KeptWeight {
+  Binding weight;
+  const Op* op;
+  bool mixed;
+  Arena memory;
+  Packed packed;
+};
+
 // A recorded pass bound to memory. Pointers are resolved at each run, so arenas may be resized in between.
 struct Plan {
   struct Step {
@@ -27,6 +36,8 @@ struct Plan {
     size_t firstTensor;
     size_t firstAttr;
     bool mixed;
+    int writes;  // leading tensors that the op changes
+    std::shared_ptr<KeptWeight> kept;
   };
   std::vector<Step> steps;
   std::vector<Tensor> tensors;
@@ -48,6 +59,13 @@ class Engine {
   bool isMixed() const { return mixed_; }
   // null when there is no such op.
   const Op* findOp(const std::string& name) const;
+
+  // Keeps the packed weight of a step's op between runs, if it can; shared by all plans. Throws std::bad_alloc.
+  void keepWeight(const Plan& plan, Plan::Step& step);
+  // Bytes of `arena` have changed: weights packed from them are stale.
+  void changed(const Arena* arena, size_t byteOffset, size_t bytes);
+  // Bytes of workspace and kept weights.
+  size_t bytes() const;
 
   // Grows the workspace to what `plan` needs.
   void reserve(const Plan& plan);
@@ -73,6 +91,7 @@ class Engine {
   Arena workspace_{size_t{0}};
   Need need_{0, 0};
   std::vector<uint64_t> nanoseconds_;
+  std::vector<std::weak_ptr<KeptWeight>> kept_;
 };
 
 }  // namespace moe

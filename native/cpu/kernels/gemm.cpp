@@ -181,11 +181,13 @@ void gemmOf(const Product* products, int64_t count, const Workspace& work, Pool&
 }
 
 template <class Kind>
-void packAll(float* to, const Operand& b, int64_t n, int64_t k, Pool& pool) {
-  const int64_t units = unitsOf<Kind>(k);
-  parallel(pool, divideUp(n, tileColumns), [&](int64_t strip, int) {
-    const int64_t column = strip * tileColumns;
-    pack<Kind, tileColumns>(to + column * units, b, column, least(tileColumns, n - column), 0, k);
+void packAll(float* to, const Operand& b, int64_t n, int64_t k, int64_t count, int64_t step, Pool& pool) {
+  const int64_t units = unitsOf<Kind>(k), strips = divideUp(n, tileColumns);
+  parallel(pool, count * strips, [&](int64_t tile, int) {
+    const int64_t column = tile % strips * tileColumns, index = tile / strips;
+    Operand from = b;
+    from.data = b.half ? static_cast<const void*>(static_cast<const Half*>(b.data) + index * step) : static_cast<const float*>(b.data) + index * step;
+    pack<Kind, tileColumns>(to + (index * strips * tileColumns + column) * units, from, column, least(tileColumns, n - column), 0, k);
   });
 }
 
@@ -197,12 +199,19 @@ Need gemmNeed(bool mixed, int64_t bFloats, int64_t k) {
   return {least(bFloats, most(packCapacity, packedFloats(mixed, tileColumns, k))), rowBlock * depthUnits + rowBlock * columnBlock};
 }
 
-void packB(bool mixed, float* to, const Operand& b, int64_t n, int64_t k, Pool& pool) {
+void packB(bool mixed, float* to, const Operand& b, int64_t n, int64_t k, int64_t count, int64_t step, Pool& pool) {
 #if MOE_BF16
-  if (mixed) return packAll<Mixed>(to, b, n, k, pool);
+  if (mixed) return packAll<Mixed>(to, b, n, k, count, step, pool);
 #endif
   (void)mixed;
-  packAll<Float32>(to, b, n, k, pool);
+  packAll<Float32>(to, b, n, k, count, step, pool);
+}
+
+const float* keptWeights(const Args& args, const Operand& b, int64_t n, int64_t k, int64_t count, int64_t step, int64_t rows, Pool& pool) {
+  if (!args.packed || rows <= fewRows) return nullptr;
+  if (!args.packed->isCurrent) packB(args.mixed, args.packed->data, b, n, k, count, step, pool);
+  args.packed->isCurrent = true;
+  return args.packed->data;
 }
 
 void gemm(const Product* products, int64_t count, bool mixed, const Workspace& work, Pool& pool) {

@@ -70,8 +70,11 @@ struct Product {
 Need gemmNeed(bool mixed, int64_t bFloats, int64_t k);
 // Floats of an n × k operand B once packed.
 int64_t packedFloats(bool mixed, int64_t n, int64_t k);
-// Packs all of an n × k operand B, to packedFloats(n, k) floats.
-void packB(bool mixed, float* to, const Operand& b, int64_t n, int64_t k, Pool& pool);
+// Packs `count` n × k operands B, each packedFloats(n, k) floats; the first is `b`, the next one `step` elements further on.
+void packB(bool mixed, float* to, const Operand& b, int64_t n, int64_t k, int64_t count, int64_t step, Pool& pool);
+
+// The op's weights as packB leaves them, packed now if they have changed; null where they are not kept or `rows` are too few to need it.
+const float* keptWeights(const Args& args, const Operand& b, int64_t n, int64_t k, int64_t count, int64_t step, int64_t rows, Pool& pool);
 
 // All products, on all threads, in no order among them.
 void gemm(const Product* products, int64_t count, bool mixed, const Workspace& work, Pool& pool);

@@ -119,8 +119,8 @@ void gradients(const Args& args, Pool& pool, int x, const MakeBlock& makeBlock) 
   const int64_t tokenBlock = blockTokens(h.tokens, h.vocabulary);
   const Memory m = cut(args, h.width, h.vocabulary, tokenBlock);
   const Operand weight = operandOf(args, x + 1, h.width, true);
-  packB(args.mixed, m.forward, weight, h.vocabulary, h.width, pool);
-  packB(args.mixed, m.backward, operandOf(args, x + 1, h.width, false), h.width, h.vocabulary, pool);
+  packB(args.mixed, m.forward, weight, h.vocabulary, h.width, 1, 0, pool);
+  packB(args.mixed, m.backward, operandOf(args, x + 1, h.width, false), h.width, h.vocabulary, 1, 0, pool);
   for (int64_t first = 0; first < h.tokens; first += tokenBlock) {
     const int64_t count = least(tokenBlock, h.tokens - first);
     const Product logits = {count, h.vocabulary, h.width, operandOf(args, x, h.width, true, first), weight, nullptr, false, 0, nullptr, m.forward};

@@ -4,6 +4,8 @@
 
 namespace moe::MOE_KERNELS {
 
+int64_t linearForwardPacked(const Args& args) { return packedFloats(args.mixed, dim(args, 2, 0), dim(args, 2, 1)); }
+
 Need linearForwardNeed(const Args& args) {
   const int64_t n = dim(args, 2, 0), j = dim(args, 2, 1);
   return gemmNeed(args.mixed, packedFloats(args.mixed, n, j), j);
@@ -12,9 +14,12 @@ Need linearForwardNeed(const Args& args) {
 // y (T N) = x (T J) · weight (N J)ᵀ + add? (T N).
 void linearForward(const Args& args, Pool& pool) {
   const int64_t tokens = dim(args, 0, 0), n = dim(args, 2, 0), j = dim(args, 2, 1);
-  const Product product = {tokens, n, j, operandOf(args, 1, j, true), operandOf(args, 2, j, true), elementOf(args, 0, 0), isHalf(args, 0), n, f32(args, 3)};
+  const Operand weight = operandOf(args, 2, j, true);
+  const Product product = {tokens, n, j, operandOf(args, 1, j, true), weight, elementOf(args, 0, 0), isHalf(args, 0), n, f32(args, 3), keptWeights(args, weight, n, j, 1, 0, tokens, pool)};
   gemm(&product, 1, args.mixed, args.work, pool);
 }
+
+int64_t linearBackwardInputPacked(const Args& args) { return packedFloats(args.mixed, dim(args, 2, 1), dim(args, 2, 0)); }
 
 Need linearBackwardInputNeed(const Args& args) {
   const int64_t n = dim(args, 2, 0), j = dim(args, 2, 1);
@@ -24,7 +29,8 @@ Need linearBackwardInputNeed(const Args& args) {
 // dX (T J) = dY (T N) · weight (N J) + add? (T J).
 void linearBackwardInput(const Args& args, Pool& pool) {
   const int64_t tokens = dim(args, 0, 0), n = dim(args, 2, 0), j = dim(args, 2, 1);
-  const Product product = {tokens, j, n, operandOf(args, 1, n, true), operandOf(args, 2, j, false), elementOf(args, 0, 0), isHalf(args, 0), j, f32(args, 3)};
+  const Operand weight = operandOf(args, 2, j, false);
+  const Product product = {tokens, j, n, operandOf(args, 1, n, true), weight, elementOf(args, 0, 0), isHalf(args, 0), j, f32(args, 3), keptWeights(args, weight, j, n, 1, 0, tokens, pool)};
   gemm(&product, 1, args.mixed, args.work, pool);
 }
 

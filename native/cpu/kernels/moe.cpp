@@ -68,6 +68,8 @@ void moeCombineForward(const Args& args, Pool& pool) {
   });
 }
 
+int64_t groupedLinearForwardPacked(const Args& args) { return dim(args, 2, 0) * packedFloats(args.mixed, dim(args, 2, 1), dim(args, 2, 2)); }
+
 Need groupedLinearForwardNeed(const Args& args) {
   const int64_t experts = dim(args, 2, 0), n = dim(args, 2, 1), j = dim(args, 2, 2);
   return gemmNeed(args.mixed, experts * packedFloats(args.mixed, n, j), j);
@@ -77,10 +79,14 @@ Need groupedLinearForwardNeed(const Args& args) {
 void groupedLinearForward(const Args& args, Pool& pool) {
   const int32_t *offsets = i32(args, 3), *rows = i32(args, 4);
   const int64_t experts = dim(args, 2, 0), n = dim(args, 2, 1), j = dim(args, 2, 2);
+  const float* packed = keptWeights(args, operandOf(args, 2, j, true), n, j, experts, n * j, dim(args, 0, 0), pool);
+  const int64_t expertFloats = packedFloats(args.mixed, n, j);
   groupedGemm(args, pool, offsets, experts, [&](int64_t e, int64_t first, int64_t slots) {
-    return Product{slots, n, j, operandOf(args, 1, j, true, first, rows), operandOf(args, 2, j, true, e * n), elementOf(args, 0, first * n), isHalf(args, 0), n, nullptr};
+    return Product{slots, n, j, operandOf(args, 1, j, true, first, rows), operandOf(args, 2, j, true, e * n), elementOf(args, 0, first * n), isHalf(args, 0), n, nullptr, packed ? packed + e * expertFloats : nullptr};
   });
 }
+
+int64_t groupedLinearBackwardInputPacked(const Args& args) { return dim(args, 2, 0) * packedFloats(args.mixed, dim(args, 2, 2), dim(args, 2, 1)); }
 
 Need groupedLinearBackwardInputNeed(const Args& args) {
   const int64_t experts = dim(args, 2, 0), n = dim(args, 2, 1), j = dim(args, 2, 2);
@@ -91,8 +97,10 @@ Need groupedLinearBackwardInputNeed(const Args& args) {
 void groupedLinearBackwardInput(const Args& args, Pool& pool) {
   const int32_t *offsets = i32(args, 3), *rows = i32(args, 4);
   const int64_t experts = dim(args, 2, 0), n = dim(args, 2, 1), j = dim(args, 2, 2);
+  const float* packed = keptWeights(args, operandOf(args, 2, j, false), j, n, experts, n * j, dim(args, 0, 0), pool);
+  const int64_t expertFloats = packedFloats(args.mixed, j, n);
   groupedGemm(args, pool, offsets, experts, [&](int64_t e, int64_t first, int64_t slots) {
-    return Product{slots, j, n, operandOf(args, 1, n, true, first, rows), operandOf(args, 2, j, false, e * n), elementOf(args, 0, first * j), isHalf(args, 0), j, nullptr};
+    return Product{slots, j, n, operandOf(args, 1, n, true, first, rows), operandOf(args, 2, j, false, e * n), elementOf(args, 0, first * j), isHalf(args, 0), j, nullptr, packed ? packed + e * expertFloats : nullptr};
   });
 }
 

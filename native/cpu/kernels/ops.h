@@ -63,6 +63,12 @@ Need linearPackedForwardNeed(const Args&);
 Need moePackedForwardNeed(const Args&);
 Need sumOfSquaresNeed(const Args&);
 
+// Floats of the weight, packed whole, of the ops that can keep it.
+int64_t linearForwardPacked(const Args&);
+int64_t linearBackwardInputPacked(const Args&);
+int64_t groupedLinearForwardPacked(const Args&);
+int64_t groupedLinearBackwardInputPacked(const Args&);
+
 // FLOPs of multiply-adds that fill every thread's vector units for a few milliseconds; mixed: of bf16 pairs.
 double multiplyAdd(Pool&, bool mixed);
 // Sum of `floats` numbers, a multiple of 2^18, read by all threads.
