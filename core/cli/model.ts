@@ -19,7 +19,7 @@ export const deviceOptions = { device: { type: 'string' }, adapter: { type: 'str
 export const deviceHelp = {
   device: 'cpu (default) or webgpu',
   adapter: 'graphics card for webgpu, by its id in "moe devices" (default: the first)',
-  precision: 'float32 (default) or mixed: float16 operands, webgpu only',
+  precision: 'float32 (default) or mixed: 16-bit operands where the device has them',
   threads: 'CPU threads (default: all cores)',
 }
 
@@ -33,7 +33,6 @@ export async function openBackend(values: Record<string, string | boolean | unde
     const [{ path, message }] = choice.error.issues as [z.core.$ZodIssue]
     throw new UsageError(`--${String(path[0])} is "${String(values[String(path[0])])}": ${message}`)
   }
-  if (choice.data.device === 'cpu' && choice.data.precision === 'mixed') throw new UsageError('--precision mixed needs --device webgpu')
   return (await openDevice({ ...choice.data, threads })).backend
 }
 

@@ -70,8 +70,8 @@ const aboutCard = ({ adapter: { name, api, driver, isSoftware }, precision }: We
 
 /** The CPU as a device, its kernels having been loaded. */
 export async function describeCpu(): Promise<DeviceInfo> {
-  const backend = createCpuBackend()
-  const { isa, threads } = backend
+  const backend = createCpuBackend({ precision: 'mixed' })
+  const { isa, threads, precision } = backend
   await backend.close()
   return {
     id: 'cpu',
@@ -84,7 +84,7 @@ export async function describeCpu(): Promise<DeviceInfo> {
     isSoftware: false,
     threads,
     memoryBytes: machineMemoryBytes(),
-    features: { f16: false, subgroups: null, timestamps: false, subgroupMatrix: [] },
+    features: { f16: precision === 'mixed', subgroups: null, timestamps: false, subgroupMatrix: [] },
     limits: null,
     measured: null,
   }

@@ -37,6 +37,7 @@ export const deviceInfoSchema = z.object({
   /** Memory of the whole machine for the CPU; null for a card, which does not tell. */
   memoryBytes: z.number().nullable(),
   features: z.object({
+    /** Takes 16-bit operands: float16 on a card, bf16 on the CPU. */
     f16: z.boolean(),
     /** Smallest and largest subgroup; null when there are none. */
     subgroups: z.tuple([z.int(), z.int()]).nullable(),

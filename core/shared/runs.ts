@@ -70,7 +70,7 @@ export const runConfigSchema = z
     keepCheckpoints: z.int().positive().default(3),
     device: deviceSchema.default('cpu'),
     adapter: z.string().min(1).max(300).nullable().default(null).describe('id of the graphics card, for webgpu; null = the first real one'),
-    precision: precisionSchema.default('float32').describe('mixed: forward matrix products with float16 operands, where the card has them; webgpu only'),
+    precision: precisionSchema.default('float32').describe('mixed: 16-bit operands of matrix products, summed in float32: bf16 in all products on a CPU that has it, float16 in the forward ones on a card'),
     threads: z.int().min(0).default(0).describe('0 = all cores'),
   })
   .superRefine((c, issues) => {
@@ -79,7 +79,6 @@ export const runConfigSchema = z
     const micro = c.sequencesPerMicroBatch ?? c.sequencesPerStep
     if (c.sequencesPerStep % micro !== 0) fail(['sequencesPerMicroBatch'], `must divide sequencesPerStep ${c.sequencesPerStep}`)
     if (c.optimizer.minLearningRate > c.optimizer.peakLearningRate) fail(['optimizer', 'minLearningRate'], 'must not exceed peakLearningRate')
-    if (c.device === 'cpu' && c.precision !== 'float32') fail(['precision'], 'must be float32 on the CPU')
   })
 export type RunConfig = z.output<typeof runConfigSchema>
 

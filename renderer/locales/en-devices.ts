@@ -45,7 +45,7 @@ export const devices = {
     container: 'A container or a remote machine: the card must be passed through, with its graphics driver and not only its compute libraries.',
     rights: 'Your rights: on Linux the user must be in the group that may use /dev/dri (render or video).',
   },
-  precision: { float32: 'float32', mixed: 'mixed (float16 products)' },
+  precision: { float32: 'float32', mixed: 'mixed (16-bit products)' },
 }
 
 export const runningOn = {

@@ -261,8 +261,8 @@ export const en = {
       routerZWeight: '0 switches it off; the paper uses 0.001',
       seed: 'Same seed, same bits',
       device: 'The run can go on on another device later',
-      precision: 'Mixed: forward matrix products take 16-bit floats',
-      precisionCpu: 'The CPU computes everything in float32',
+      precision: 'Mixed: matrix products take 16-bit floats and sum in float32',
+      precisionCpu: 'This processor multiplies no 16-bit floats',
       precisionNoF16: 'This card has no 16-bit floats',
     },
     problem: {

@@ -47,7 +47,7 @@ export const devices: typeof english.devices = {
     container: '容器或远程机器：必须把显卡直通进来，并带上图形驱动，仅有计算库是不够的。',
     rights: '权限：在 Linux 上，用户必须属于可以使用 /dev/dri 的组（render 或 video）。',
   },
-  precision: { float32: 'float32', mixed: '混合（float16 乘积）' },
+  precision: { float32: 'float32', mixed: '混合（16 位乘积）' },
 }
 
 export const runningOn: typeof english.runningOn = {

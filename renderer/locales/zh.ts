@@ -262,8 +262,8 @@ export const zh: typeof en = {
       routerZWeight: '0 为关闭；论文取 0.001',
       seed: '相同种子，逐位相同',
       device: '之后可以换到另一设备继续',
-      precision: '混合：前向矩阵乘积使用 16 位浮点',
-      precisionCpu: 'CPU 全部使用 float32',
+      precision: '混合：矩阵乘积使用 16 位浮点，以 float32 求和',
+      precisionCpu: '此处理器不支持 16 位浮点乘法',
       precisionNoF16: '此显卡不支持 16 位浮点',
     },
     problem: {

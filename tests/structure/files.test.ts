@@ -10,7 +10,9 @@ import { readSources, root, type Source } from './sources.ts'
 const longestAllowed = 400
 
 /** Files that may be longer, each with the reason. */
-const longFiles: Record<string, string> = {}
+const longFiles: Record<string, string> = {
+  'native/cpu/addon.cpp': 'the one file that may know Node-API',
+}
 
 const sources = readSources()
 const paths = (found: Source[]): string[] => found.map(({ path }) => path)

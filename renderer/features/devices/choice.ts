@@ -14,5 +14,5 @@ export function chosenDevice(choice: string, devices: readonly DeviceInfo[]): De
   return devices.find(({ id, kind }) => (choice === firstCard ? kind === 'webgpu' : id === choice))
 }
 
-/** Whether mixed precision can be had; an unknown card gets the benefit of the doubt. */
-export const canMix = (choice: string, devices: readonly DeviceInfo[]): boolean => choice !== 'cpu' && (chosenDevice(choice, devices)?.features.f16 ?? true)
+/** Whether mixed precision can be had; an unknown device gets the benefit of the doubt. */
+export const canMix = (choice: string, devices: readonly DeviceInfo[]): boolean => chosenDevice(choice, devices)?.features.f16 ?? true
