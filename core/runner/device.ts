@@ -51,6 +51,10 @@ export async function openDevice({ device, adapter, precision, threads }: Device
   return { backend, about: aboutCard(backend), bindingLimitBytes: backend.adapter.limits.maxBindingBytes }
 }
 
+/** FLOP/s that a run is measured against: the remembered peak is that of float32; bf16's is measured here, in some milliseconds. */
+export const peakFor = async ({ backend, about }: OpenDevice, rememberedFlopsPerSecond: number | null): Promise<number | null> =>
+  about.kind === 'cpu' && about.precision === 'mixed' ? backend.measurePeak() : rememberedFlopsPerSecond
+
 const rememberedBy = (kernels: Kernels | undefined): WebGpuOptions['remembered'] =>
   kernels && {
     get: (key) => (kernels.known[key] === undefined ? undefined : (JSON.parse(kernels.known[key]) as Variants)),

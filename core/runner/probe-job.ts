@@ -12,7 +12,7 @@ import type { RunConfig } from '#core/shared/runs.ts'
 import { sequencesPerMicroBatch, trainerOptionsOf } from '#core/train/options.ts'
 import { createTrainer, type MicroBatch, type Trainer } from '#core/train/trainer.ts'
 import type { JobContext } from './context.ts'
-import { kernelsOf, machineMemoryBytes, openDevice } from './device.ts'
+import { kernelsOf, machineMemoryBytes, openDevice, peakFor } from './device.ts'
 import { planMemory } from './memory-plan.ts'
 
 type ProbeJob = Extract<Job, { kind: 'probe' }>
@@ -95,7 +95,7 @@ async function timeSteps(trainer: Trainer, config: RunConfig, untilMs: number, o
 }
 
 export async function runProbeJob(job: ProbeJob, context: JobContext): Promise<'done' | 'stopped'> {
-  const { config, peakFlopsPerSecond } = job
+  const { config } = job
   const startedAt = performance.now()
   const phase = (name: string, done: number, total: number | null): void =>
     context.send({ type: 'phase', phase: { phase: name, done, total, unit: '', etaSeconds: null } })
@@ -107,7 +107,9 @@ export async function runProbeJob(job: ProbeJob, context: JobContext): Promise<'
   context.send({ type: 'memory', memory: memoryOf(null) })
   requireMemory(memoryOf(null))
   phase('open', elapsed(), 1)
-  const { backend, about, bindingLimitBytes } = await openDevice(config, kernelsOf(job, context))
+  const opened = await openDevice(config, kernelsOf(job, context))
+  const { backend, about, bindingLimitBytes } = opened
+  const peakFlopsPerSecond = await peakFor(opened, job.peakFlopsPerSecond)
   context.send({ type: 'memory', memory: memoryOf(bindingLimitBytes) })
   phase('prepare', elapsed(), 1)
   const trainer = await createTrainer(backend, trainerOptionsOf(config))

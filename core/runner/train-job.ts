@@ -16,7 +16,7 @@ import { sequencesPerMicroBatch, trainerOptionsOf } from '#core/train/options.ts
 import { runTraining, type LoopState, type ValidationSet } from '#core/train/loop.ts'
 import { createTrainer, type Trainer } from '#core/train/trainer.ts'
 import type { JobContext } from './context.ts'
-import { kernelsOf, openDevice } from './device.ts'
+import { kernelsOf, openDevice, peakFor } from './device.ts'
 
 type TrainJob = Extract<Job, { kind: 'train' }>
 
@@ -54,8 +54,10 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
   const instances = openInstances(mixFolder, manifest, 'train', config.sequenceLength)
   const heldOut = openInstances(mixFolder, manifest, 'validation', config.sequenceLength)
   const order = createTrainingOrder(instances, config.seed)
-  const { backend, about } = await openDevice(config, kernelsOf(job, context))
-  context.send({ type: 'device', device: { ...about, flopsPerSecond: job.peakFlopsPerSecond } })
+  const device = await openDevice(config, kernelsOf(job, context))
+  const { backend, about } = device
+  const peakFlopsPerSecond = await peakFor(device, job.peakFlopsPerSecond)
+  context.send({ type: 'device', device: { ...about, flopsPerSecond: peakFlopsPerSecond } })
   // A card compiles its kernels now.
   context.send({ type: 'phase', phase: { phase: 'prepare', done: 0, total: null, unit: '', etaSeconds: null } })
   const perMicro = sequencesPerMicroBatch(config)
@@ -79,7 +81,7 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
   const outcome = await runTraining(trainer, config, start, {
     microBatches: async (position, count) => microBatchesOf(order.batchAt(position, count), perMicro * config.sequenceLength),
     validation: validationSets(heldOut, config, perMicro),
-    peakFlopsPerSecond: job.peakFlopsPerSecond,
+    peakFlopsPerSecond,
     // The CPU has nothing to wait for; a GPU is asked twice a second.
     reportEveryMs: backend.name === 'webgpu' ? 500 : 0,
     stopRequest: context.stopRequest,
