@@ -119,7 +119,9 @@ describe('the resumed curve is the uninterrupted one, bit for bit', () => {
     process.kill(pid, 'SIGKILL')
     const run = await follow(core, id, ['interrupted', 'done', 'failed'])
     expect(run.status).toBe('interrupted')
-    expect(run.resumableStep).toBe(Math.floor(run.step / 60) * 60)
+    // Killed right at a step that saves, it may or may not have got that checkpoint whole onto the disk; no later step exists then.
+    const whole = [Math.floor(run.step / 60) * 60, Math.floor((run.step - 1) / 60) * 60]
+    expect(whole).toContain(run.resumableStep)
     expect(await resumeToEnd(core, library, id)).toEqual(straight)
     await core.close()
   })
