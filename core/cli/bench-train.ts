@@ -5,7 +5,7 @@ import { modelConfigSchema, trainingFlopsPerToken } from '#core/shared/models.ts
 import { createRandom } from '#core/shared/random.ts'
 import { createTrainer } from '#core/train/trainer.ts'
 import { numberOption, readJson, requiredOption, type Command } from './command.ts'
-import { deviceHelp, deviceOptions, openBackend } from './model.ts'
+import { deviceHelp, deviceOptions, openBackend, precisionHelp, precisionOption } from './model.ts'
 
 type Spread = { median: number; min: number; max: number }
 type Result = { tokensPerSecond: Spread; stepMs: Spread; modelFlopsPerToken: number; peakFlopsPerSecond: number; peakFraction: number; peakRssBytes: number; plannedBytes: number; device: string }
@@ -23,14 +23,14 @@ const modelOrRunSchema = z.union([modelConfigSchema, z.object({ model: modelConf
 export const benchTrain: Command = {
   name: 'bench train',
   summary: 'speed and memory of a training step on random data',
-  usage: '--model <config.json> --batch B --seq T --steps N',
-  options: { model: { type: 'string' }, batch: { type: 'string' }, seq: { type: 'string' }, steps: { type: 'string' }, ...deviceOptions },
-  help: { model: 'model config.json', batch: 'sequences per step (default 8)', seq: 'tokens per sequence (default 512)', steps: 'timed steps (default 5)', ...deviceHelp },
+  usage: '--model <config.json> --batch B --seq T --steps N [--precision float32|mixed]',
+  options: { model: { type: 'string' }, batch: { type: 'string' }, seq: { type: 'string' }, steps: { type: 'string' }, ...deviceOptions, precision: { type: 'string' } },
+  help: { model: 'model config.json', batch: 'sequences per step (default 8)', seq: 'tokens per sequence (default 512)', steps: 'timed steps (default 5)', ...deviceHelp, precision: precisionHelp },
   async run({ values }, context): Promise<Result> {
     const config = readJson(requiredOption(values, 'model'), modelOrRunSchema)
     const [batch, sequence] = [numberOption(values, 'batch', 8, { min: 1, integer: true }), numberOption(values, 'seq', 512, { min: 2, integer: true })]
     const steps = numberOption(values, 'steps', 5, { min: 1, integer: true })
-    const backend = openBackend(values)
+    const backend = openBackend(values, precisionOption(values))
     const optimizer = { betas: [0.9, 0.95] as [number, number], eps: 1e-8, weightDecay: 0.1, clip: 1 }
     const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: batch, microBatchesPerStep: 1, loadBalanceWeight: 0.01, routerZWeight: 0.001, optimizer })
     for (const tensor of listWeights(trainer.weights)) await backend.write(tensor, initialValues(config, tensor, 0))

@@ -10,13 +10,22 @@ import { numberOption, requiredOption, UsageError, type Context } from './comman
 export const deviceOptions = { device: { type: 'string' }, threads: { type: 'string' } } as const
 export const deviceHelp = { device: 'cpu (default)', threads: 'CPU threads (default: all cores)' }
 
+export const precisionHelp = 'float32 (default) | mixed: products in bf16, where the processor multiplies it'
+
+/** What --precision asks for. */
+export function precisionOption(values: Record<string, string | boolean | undefined>): 'float32' | 'mixed' {
+  const precision = values.precision ?? 'float32'
+  if (precision !== 'float32' && precision !== 'mixed') throw new UsageError(`--precision is "${String(precision)}", expected float32 or mixed`)
+  return precision
+}
+
 /** The backend that the options ask for. */
-export function openBackend(values: Record<string, string | boolean | undefined>): Backend {
+export function openBackend(values: Record<string, string | boolean | undefined>, precision: 'float32' | 'mixed' = 'float32'): Backend {
   const device = values.device ?? 'cpu'
   if (device === 'webgpu') throw new AppError('device.unavailable', 'the webgpu device is not built yet', { params: { device }, hint: 'Use --device cpu.' })
   if (device !== 'cpu') throw new UsageError(`--device is "${String(device)}", expected cpu`)
   const threads = numberOption(values, 'threads', 0, { min: 0, integer: true })
-  return createCpuBackend(threads > 0 ? { threads } : {})
+  return createCpuBackend({ precision, ...(threads > 0 && { threads }) })
 }
 
 /** Folder of the model named by --model. */

@@ -8,7 +8,7 @@ import { createCpuBackend, type CpuBackend } from '#core/backend/cpu.ts'
 import { geometricMean, interleave, median, ratioOf, repeatsFor, spreadOf, timedOp, type Bench, type BenchContext } from './measure.ts'
 import { openOneDnn, type OneDnn } from './onednn.ts'
 
-const rounds = 25
+const rounds = 15
 const denseShapes = [
   [1024, 1024, 1024], [2048, 2048, 2048], [512, 2048, 1024], [4096, 512, 256], [4096, 256, 512], [1024, 512, 256],
   [256, 512, 512], [64, 512, 256], [512, 512, 2048], [2048, 16384, 512], [4096, 8192, 256], [128, 1024, 2048],
