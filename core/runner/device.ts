@@ -42,9 +42,11 @@ const processorName = (): string => cpus()[0]?.model.trim() || 'unknown processo
 export const machineMemoryBytes = (): number => Math.min(totalmem(), process.constrainedMemory() || Infinity)
 
 /** Opens the device that a recipe names; without `kernels`, a card's are chosen anew. */
-export async function openDevice({ device, adapter, precision, threads }: DeviceChoice, kernels?: Kernels): Promise<OpenDevice> {
+export async function openDevice({ device, adapter, precision, threads, ...step }: DeviceChoice & Partial<Pick<RunConfig, 'sequencesPerStep' | 'sequencesPerMicroBatch'>>, kernels?: Kernels): Promise<OpenDevice> {
   if (device === 'cpu') {
-    const backend = createCpuBackend({ precision, ...(threads > 0 && { threads }) })
+    // Weights change once a step: with several micro-batches it pays to keep them packed.
+    const keepsWeights = (step.sequencesPerMicroBatch ?? Infinity) < (step.sequencesPerStep ?? 0)
+    const backend = createCpuBackend({ precision, keepsWeights, ...(threads > 0 && { threads }) })
     return { backend, about: aboutCpu(backend), bindingLimitBytes: null }
   }
   const backend = await createWebGpuBackend({ adapter, precision, remembered: rememberedBy(kernels) })

@@ -1,13 +1,14 @@
 /**
  * G1–G3: matrix products at the shapes of training, against oneDNN in the same seconds and against the measured peak. Operands lie in
- * memory as a training step has them: bf16 activations in and out, float32 weights that are packed (and rounded) in every call.
+ * memory as a training step has them: bf16 activations in and out, float32 weights. "kept" rows have the weights packed beforehand on
+ * both sides, as they are from the second micro-batch of a step on; the others pack (and round) them in every call.
  */
 import { persistent, type Recording, type Tensor } from '#core/backend/backend.ts'
 import { createCpuBackend, type CpuBackend } from '#core/backend/cpu.ts'
 import { geometricMean, interleave, median, ratioOf, repeatsFor, spreadOf, timedOp, type Bench, type BenchContext } from './measure.ts'
 import { openOneDnn, type OneDnn } from './onednn.ts'
 
-const rounds = 25
+const rounds = 15
 const denseShapes = [
   [1024, 1024, 1024], [2048, 2048, 2048], [512, 2048, 1024], [4096, 512, 256], [4096, 256, 512], [1024, 512, 256],
   [256, 512, 512], [64, 512, 256], [512, 512, 2048], [2048, 16384, 512], [4096, 8192, 256], [128, 1024, 2048],
@@ -78,7 +79,10 @@ async function groupedOps(backend: CpuBackend, [T, E, k, N, K]: (typeof groupedS
 }
 
 /** One table of shapes: own forward against the peer, and all three products against the peak. */
-async function table(context: BenchContext, group: string, title: string, backend: CpuBackend, peer: OneDnn | undefined, peerName: string, goal: string, shapes: readonly { label: string; flops: number; command: string; open: (repeats: number) => Promise<{ ops: Ops; release(): void }> }[]): Promise<void> {
+type Table = { group: string; title: string; peer: OneDnn | undefined; peerName: string; goal: string; isKept: boolean }
+type Shape = { label: string; flops: number; command: string; open: (repeats: number) => Promise<{ ops: Ops; release(): void }> }
+
+async function table(context: BenchContext, backend: CpuBackend, { group, title, peer, peerName, goal, isKept }: Table, shapes: readonly Shape[]): Promise<void> {
   const ratios: number[] = []
   const shares: Record<keyof Ops, number[]> = { forward: [], input: [], weight: [] }
   for (const { label, flops, command, open } of shapes) {
@@ -97,41 +101,46 @@ async function table(context: BenchContext, group: string, title: string, backen
   if (ratios.length > 0) context.show({ group, name: `${title}, geometric mean`, value: geometricMean(ratios), unit: 'x', peer: peerName, ratio: geometricMean(ratios), spread: spreadOf(ratios), goal })
   const names = { forward: ['forward', '>= 0.85'], input: ['input gradient', '>= 0.85'], weight: ['weight gradient', '>= 0.75'] } as const
   for (const name of ['forward', 'input', 'weight'] as const) {
+    // No weight is packed for a weight gradient: it is in the other table.
+    if (isKept && name === 'weight') continue
     context.show({ group, name: `${title}, ${names[name][0]}, geometric mean`, value: geometricMean(shares[name]), unit: 'of peak', peer: 'measured peak', ratio: geometricMean(shares[name]), spread: spreadOf(shares[name]), goal: names[name][1] })
   }
+}
+
+/** Both tables of one precision. */
+async function tables(context: BenchContext, precision: Precision, isKept: boolean): Promise<void> {
+  const backend = createCpuBackend({ precision, keepsWeights: isKept })
+  if (backend.precision !== precision) {
+    context.note(`this processor multiplies no bf16: ${precision} is not measured`)
+    return backend.close()
+  }
+  const peer = await openOneDnn(backend.threads)
+  const type = precision === 'mixed' ? 'bf16' : 'f32'
+  const peerName = peer ? `oneDNN ${peer.version} ${type}${isKept ? ', packed' : ''}` : `oneDNN ${type}`
+  const title = (of: string): string => `${of} ${type}${isKept ? ', kept' : ''}`
+  const [group, goal] = precision === 'mixed' ? ['G1', '>= 1.00, none < 0.93'] : ['G2', '>= 1.10 of torch (absent)']
+  await table(context, backend, { group, title: title('dense'), peer, peerName, goal, isKept }, denseShapes.map((shape) => ({
+    label: shape.join(' x '),
+    flops: 2 * shape[0] * shape[1] * shape[2],
+    command: `${isKept ? 'packed' : 'dense'} ${type} ${shape.join(' ')}`,
+    open: (repeats) => denseOps(backend, shape, repeats),
+  })))
+  await table(context, backend, { group: 'G3', title: title('grouped'), peer, peerName: `${peerName} per expert, with the gather`, goal: '>= 1.20', isKept }, groupedShapes.map((shape) => {
+    const [T, E, k, N, K] = shape
+    return {
+      label: `${T} tokens E${E} k${k} ${N} x ${K}`,
+      flops: 2 * T * k * N * K,
+      command: `${isKept ? 'groupedPacked' : 'grouped'} ${type} ${E} ${(T * k) / E} ${N} ${K}`,
+      open: (repeats) => groupedOps(backend, shape, repeats),
+    }
+  }))
+  peer?.close()
+  await backend.close()
 }
 
 export const bench: Bench = {
   title: 'matrix products',
   async run(context) {
-    for (const precision of ['mixed', 'float32'] as Precision[]) {
-      const backend = createCpuBackend({ precision })
-      if (backend.precision !== precision) {
-        context.note(`this processor multiplies no bf16: ${precision} is not measured`)
-        await backend.close()
-        continue
-      }
-      const peer = await openOneDnn(backend.threads)
-      const type = precision === 'mixed' ? 'bf16' : 'f32'
-      const peerName = peer ? `oneDNN ${peer.version} ${type}` : `oneDNN ${type}`
-      const [group, goal] = precision === 'mixed' ? ['G1', '>= 1.00, none < 0.93'] : ['G2', '>= 1.10 of torch (absent)']
-      await table(context, group, `dense ${type}`, backend, peer, peerName, goal, denseShapes.map((shape) => ({
-        label: shape.join(' x '),
-        flops: 2 * shape[0] * shape[1] * shape[2],
-        command: `dense ${type} ${shape.join(' ')}`,
-        open: (repeats) => denseOps(backend, shape, repeats),
-      })))
-      await table(context, 'G3', `grouped ${type}`, backend, peer, `${peerName} per expert, with the gather`, '>= 1.20', groupedShapes.map((shape) => {
-        const [T, E, k, N, K] = shape
-        return {
-          label: `${T} tokens E${E} k${k} ${N} x ${K}`,
-          flops: 2 * T * k * N * K,
-          command: `grouped ${type} ${E} ${(T * k) / E} ${N} ${K}`,
-          open: (repeats) => groupedOps(backend, shape, repeats),
-        }
-      }))
-      peer?.close()
-      await backend.close()
-    }
+    for (const precision of ['mixed', 'float32'] as const) for (const isKept of [false, true]) await tables(context, precision, isKept)
   },
 }

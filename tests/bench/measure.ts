@@ -1,4 +1,5 @@
 /** What every group of the benchmark needs: rows and how they print, medians of interleaved rounds, ops timed by the kernels' own clock. */
+import { setTimeout } from 'node:timers/promises'
 import { cpus, loadavg, totalmem } from 'node:os'
 import type { OpName, Recording } from '#core/backend/backend.ts'
 import type { CpuBackend } from '#core/backend/cpu.ts'
@@ -40,7 +41,13 @@ export const machine = (): { processor: string; cores: number; memoryGiB: number
 export async function interleave<K extends string>(rounds: number, contenders: Record<K, () => Promise<number>>): Promise<Record<K, number[]>> {
   const names = Object.keys(contenders) as K[]
   const times = Object.fromEntries(names.map((name) => [name, [] as number[]])) as Record<K, number[]>
-  for (let round = 0; round < rounds; round++) for (const name of names) times[name].push(await contenders[name]())
+  for (let round = 0; round < rounds; round++) {
+    for (const name of names) {
+      // Threads of the one before may still wait, spinning, for more to do.
+      await setTimeout(2)
+      times[name].push(await contenders[name]())
+    }
+  }
   return times
 }
 

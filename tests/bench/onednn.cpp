@@ -3,6 +3,7 @@
 //   dense <bf16|f32> M N K repeats        y = x·Wᵀ, W in its plain layout
 //   packed <bf16|f32> M N K repeats       the same, W in the layout that oneDNN prefers, brought there beforehand
 //   grouped <bf16|f32> E rows N K repeats for each of E experts: gather `rows` rows of x, then y = x·Wᵀ
+//   groupedPacked …                       the same with packed W
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -64,11 +65,12 @@ int main() {
     const size_t bytes = name == "bf16" ? 2 : 4;
     int64_t E = 1, M, N, K;
     int repeats;
-    if (kind == "grouped") std::cin >> E;
+    const bool isGrouped = kind == "grouped" || kind == "groupedPacked";
+    if (isGrouped) std::cin >> E;
     std::cin >> M >> N >> K >> repeats;
     std::vector<Product>& products = made[kind + name + std::to_string(E) + " " + std::to_string(M) + " " + std::to_string(N) + " " + std::to_string(K)];
     if (products.empty()) {
-      for (int64_t e = 0; e < E; e++) products.push_back(make(type, M, N, K, kind == "packed"));
+      for (int64_t e = 0; e < E; e++) products.push_back(make(type, M, N, K, kind == "packed" || kind == "groupedPacked"));
       for (Product& p : products) p.run();
       queue.wait();
     }
@@ -77,7 +79,7 @@ int main() {
     const double seconds = secondsOf(repeats, [&] {
       for (int64_t e = 0; e < E; e++) {
         Product& p = products[static_cast<size_t>(e)];
-        if (kind == "grouped") {
+        if (isGrouped) {
           auto* to = static_cast<uint8_t*>(p.x.get_data_handle());
 #pragma omp parallel for
           for (int64_t i = 0; i < M; i++) memcpy(to + i * K * static_cast<int64_t>(bytes), tokens.data() + (i * 7919 + e * 31) % (E * M) * K * static_cast<int64_t>(bytes), static_cast<size_t>(K) * bytes);

@@ -34,12 +34,13 @@ inline void storeSums(const TileOut& out, int64_t i, int64_t j, __m512 sum, __mm
   _mm512_mask_storeu_ps(static_cast<float*>(out.c) + i * out.cStride + j, columns, sum);
 }
 
-template <class Kind>
-void microkernel(int64_t units, const float* a, const float* b, const TileOut& out, int64_t rows, int64_t columns) {
+// The upper `height` rows of a tile.
+template <class Kind, int64_t height>
+void multiplyRows(int64_t units, const float* a, const float* b, const TileOut& out, int64_t rows, int64_t columns) {
   constexpr int64_t ahead = 8 * tileColumns;
-  __m512 sum[tileRows][tileVectors];
+  __m512 sum[height][tileVectors];
   MOE_UNROLL
-  for (int64_t i = 0; i < tileRows; i++) {
+  for (int64_t i = 0; i < height; i++) {
     MOE_UNROLL
     for (int64_t j = 0; j < tileVectors; j++) sum[i][j] = _mm512_setzero_ps();
   }
@@ -51,7 +52,7 @@ void microkernel(int64_t units, const float* a, const float* b, const TileOut& o
       _mm_prefetch(reinterpret_cast<const char*>(b + ahead + j * lanes), _MM_HINT_T0);
     }
     MOE_UNROLL
-    for (int64_t i = 0; i < tileRows; i++) {
+    for (int64_t i = 0; i < height; i++) {
       MOE_UNROLL
       for (int64_t j = 0; j < tileVectors; j++) sum[i][j] = multiplyUnit(Kind{}, sum[i][j], a + i, columnsOfB[j]);
     }
@@ -60,12 +61,20 @@ void microkernel(int64_t units, const float* a, const float* b, const TileOut& o
   }
   const __mmask16 low = firstLanes(columns), high = firstLanes(columns - lanes);
   MOE_UNROLL
-  for (int64_t i = 0; i < tileRows; i++) {
+  for (int64_t i = 0; i < height; i++) {
     if (i < rows) {
       storeSums(out, i, 0, sum[i][0], low);
       if (high) storeSums(out, i, lanes, sum[i][1], high);
     }
   }
+}
+
+// The last rows of an expert rarely fill a tile: fewer rows take less time, and give the same sums.
+template <class Kind>
+void microkernel(int64_t units, const float* a, const float* b, const TileOut& out, int64_t rows, int64_t columns) {
+  if (rows > 8) return multiplyRows<Kind, 12>(units, a, b, out, rows, columns);
+  if (rows > 4) return multiplyRows<Kind, 8>(units, a, b, out, rows, columns);
+  multiplyRows<Kind, 4>(units, a, b, out, rows, columns);
 }
 
 #else
