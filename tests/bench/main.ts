@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: every op at the sizes of a small training step, then the training step itself, as shares of the multiply-add peak
  * that is measured in the same run. Medians of several rounds with their spread; --json for machines. `npm run bench -- gpu`: the same
- * on a GPU (gpu.ts).
+ * on a GPU (gpu.ts); `npm run bench -- data`: tokenizer, trainer and loader (data.ts).
  * An op's sizes come from one table of letters, so its row, its case in tests/ops/cases.ts and its name stay one thing.
  */
 import { cpus } from 'node:os'
@@ -37,10 +37,19 @@ async function timeOp(backend: ReturnType<typeof createCpuBackend>, opCase: OpCa
   return times
 }
 
+/** Loaded only when asked for: it brings the rival's addon along. */
+async function showData(json: boolean): Promise<void> {
+  const { benchData } = await import('./data.ts')
+  const rows = await benchData()
+  if (json) return console.log(JSON.stringify(rows))
+  for (const { name, value, unit, peer, ratio, spread } of rows) console.log(`${name.padEnd(30)} ${value.toFixed(2).padStart(10)} ${unit.padEnd(5)} (${spread.map((one) => one.toFixed(2)).join(' – ')})  ${ratio === null ? '' : `${ratio.toFixed(2)} × ${peer}`}`)
+}
+
 async function main(argv: string[]): Promise<void> {
   const json = argv.includes('--json')
   const only = argv.find((word) => !word.startsWith('--'))
   if (only === 'gpu') return benchGpu(argv)
+  if (only === 'data') return showData(json)
   const backend = createCpuBackend({})
   const rows: Row[] = []
   const show = (row: Row): void => {
