@@ -4,6 +4,9 @@
  */
 import { parseArgs } from 'node:util'
 import { benchTrain } from './cli/bench-train.ts'
+import { dataAdd, dataBuild, dataInspect, dataPreview } from './cli/data.ts'
+import { dataDownload } from './cli/data-download.ts'
+import { tokenizerEncode, tokenizerTrain } from './cli/tokenizer.ts'
 import { commonOptions, parseCommand, UsageError, type Command, type Context } from './cli/command.ts'
 import { devices } from './cli/devices.ts'
 import { evalLogprobs } from './cli/eval-logprobs.ts'
@@ -17,7 +20,7 @@ import { trainStep } from './cli/train-step.ts'
 import { defaultLibraryPath } from './node-host.ts'
 import { toErrorData } from './shared/errors.ts'
 
-const commands: Command[] = [quickstart, train, runs, generate, quantize, evalLogprobs, trainStep, benchTrain, devices, serveCommand]
+const commands: Command[] = [quickstart, train, runs, generate, quantize, evalLogprobs, trainStep, benchTrain, dataAdd, dataInspect, dataBuild, dataPreview, dataDownload, tokenizerTrain, tokenizerEncode, devices, serveCommand]
 
 function overview(): string {
   const width = Math.max(...commands.map((command) => command.name.length))

@@ -1,5 +1,6 @@
 /**
- * The order of training: one shuffle of all instances per epoch, a new one each time, all from one seed. Where a run is, is one number:
+ * The order of training: one shuffle of all instances per epoch, a new one each time, all from one seed. A domain of several epochs, or
+ * of a part of one, has its instances as often in each pass; which ones make up the part is drawn anew for every pass. Where a run is, is one number:
  * the instances consumed so far. A batch is a function of seed, position and size, so a resumed run goes on with the very next instance.
  * An epoch's last batch is filled from the next epoch.
  */
@@ -39,17 +40,40 @@ export type TrainingOrder = {
   batchAt(position: number, size: number): TokenBatch
 }
 
+/** The instances of one pass, before they are shuffled. Null when each is there once. */
+function passOf(source: Instances, seed: number, epoch: number): Uint32Array | null {
+  if (source.domains.every(({ epochs }) => epochs === 1)) return null
+  const lengths = source.domains.map(({ count, epochs }) => Math.round(count * epochs))
+  const pass = new Uint32Array(lengths.reduce((sum, length) => sum + length, 0))
+  let at = 0
+  source.domains.forEach(({ name, first, count }, i) => {
+    for (let left = lengths[i]!; left > 0; left -= count) {
+      if (left >= count) for (let k = 0; k < count; k++) pass[at++] = first + k
+      else for (const k of permutation(count, createRandom(seed, `part of ${name} in epoch ${epoch}`)).subarray(0, left)) pass[at++] = first + k
+    }
+  })
+  return pass
+}
+
+/** Instances of one pass over the mix. */
+export function passLength(source: Instances): number {
+  return source.domains.reduce((sum, { count, epochs }) => sum + Math.round(count * epochs), 0)
+}
+
 /** The order of `source` under `seed`. Another seed is another order over the same instances. */
 export function createTrainingOrder(source: Instances, seed: number): TrainingOrder {
   let epoch = -1
   let order = new Uint32Array(0)
+  const length = passLength(source)
   const instanceAt = (position: number): number => {
-    const wanted = Math.floor(position / source.count)
+    const wanted = Math.floor(position / length)
     if (wanted !== epoch) {
-      order = permutation(source.count, createRandom(seed, `instances of epoch ${wanted}`)) as Uint32Array<ArrayBuffer>
+      const shuffled = permutation(length, createRandom(seed, `instances of epoch ${wanted}`)) as Uint32Array<ArrayBuffer>
+      const pass = passOf(source, seed, wanted)
+      order = pass === null ? shuffled : shuffled.map((i) => pass[i]!)
       epoch = wanted
     }
-    return order[position % source.count]!
+    return order[position % length]!
   }
   return {
     instanceAt,

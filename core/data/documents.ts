@@ -1,12 +1,12 @@
 /**
  * Documents and sources, as a mix is built from: a source is one domain's documents in a fixed order, streamed as often as asked.
- * Also the one reader so far, JSON lines. A source that reads other files only has to give the same documents each time.
+ * Also the reader of the sample's JSON lines; sources of any other files are opened by readers/source.ts.
  */
 import { createReadStream } from 'node:fs'
 import { AppError } from '#core/shared/errors.ts'
 
-/** `id` is unique in its source and names where the text came from. */
-export type Document = { id: string; text: string }
+/** `id` is unique in its source and names where the text came from; `stars` are of the repository of code. */
+export type Document = { id: string; text: string; stars?: number }
 
 export type Source = {
   /** Domain name: letters, digits, "-" or "_"; it names files. */

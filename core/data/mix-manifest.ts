@@ -7,7 +7,7 @@ import { createReadStream, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { AppError } from '#core/shared/errors.ts'
-import type { Mix } from '#core/shared/mixes.ts'
+import { sourceOutcomeSchema, type Mix } from '#core/shared/mixes.ts'
 
 export const splits = ['train', 'validation'] as const
 export type Split = (typeof splits)[number]
@@ -22,6 +22,8 @@ const domainSchema = z.object({
   validationDocuments: z.int(),
   trainTokens: z.int(),
   validationTokens: z.int(),
+  /** Times that one pass over the mix sees the training text; absent: once. */
+  epochs: z.number().nonnegative().optional(),
 })
 
 export const mixManifestSchema = z.object({
@@ -36,6 +38,8 @@ export const mixManifestSchema = z.object({
   /** Ends every document. */
   eosId: z.int(),
   domains: z.array(domainSchema).min(1),
+  /** What the filters did, by source; absent where there were none. */
+  outcomes: z.array(sourceOutcomeSchema).optional(),
   files: z.record(z.string(), z.object({ sizeBytes: z.int(), sha256: z.string() })),
 })
 export type MixManifest = z.infer<typeof mixManifestSchema>
@@ -52,10 +56,11 @@ export function mixIdOf(stem: string, inputs: unknown): string {
 }
 
 /** The manifest's content hash. */
-export function mixHashOf({ tokenizerHash, tokenBytes, eosId, files }: Pick<MixManifest, 'tokenizerHash' | 'tokenBytes' | 'eosId' | 'files'>): string {
+export function mixHashOf({ tokenizerHash, tokenBytes, eosId, files, domains = [] }: Pick<MixManifest, 'tokenizerHash' | 'tokenBytes' | 'eosId' | 'files'> & { domains?: readonly Pick<ManifestDomain, 'epochs'>[] }): string {
   const names = Object.keys(files).sort()
+  const epochs = domains.some((domain) => domain.epochs !== undefined) ? [domains.map((domain) => domain.epochs ?? 1)] : []
   return createHash('sha256')
-    .update(JSON.stringify([tokenizerHash, tokenBytes, eosId, names.map((name) => [name, files[name]!.sha256])]))
+    .update(JSON.stringify([tokenizerHash, tokenBytes, eosId, names.map((name) => [name, files[name]!.sha256]), ...epochs]))
     .digest('hex')
 }
 

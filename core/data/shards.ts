@@ -1,12 +1,17 @@
 /**
  * Reads a mix's token files as instances: consecutive chunks of `sequenceLength` tokens of one domain's file, documents running on through
  * EOS, no padding, no document mask (OLMoE's packing). Loss is on inner positions only: the target of position i is token i+1 of the same
- * chunk and the last position has none. The tail that fills no chunk is dropped in training and kept, padded, in validation.
+ * chunk and the last position has none. The tail that fills no chunk is dropped in training and kept, padded, in validation. A training
+ * instance in which a sequence of 1 to 13 tokens stands 32 times in a row or more keeps its place in the order and loses its loss (OLMo).
  */
 import { closeSync, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { AppError } from '#core/shared/errors.ts'
+import { findRepeats } from './filters/repeats.ts'
 import { tokenFile, type MixManifest, type Split } from './mix-manifest.ts'
+
+/** What makes an instance lose its loss. */
+const maskedRepeats = { count: 32, longest: 13 }
 
 /** Position without a target. */
 export const noTarget = -1
@@ -15,7 +20,7 @@ export type Instances = {
   readonly sequenceLength: number
   /** Instances of all domains, numbered through in the manifest's order. */
   readonly count: number
-  readonly domains: readonly { name: string; first: number; count: number }[]
+  readonly domains: readonly { name: string; first: number; count: number; epochs: number }[]
   /** Index of the domain that instance `index` is from. */
   domainOf(index: number): number
   /** Puts tokens and targets of one instance at `at` of the batch; gives the number of targets. */
@@ -28,9 +33,9 @@ export function openInstances(folder: string, manifest: MixManifest, split: Spli
   const { tokenBytes, eosId } = manifest
   const fit = split === 'train' ? Math.floor : Math.ceil
   let first = 0
-  const domains = manifest.domains.map(({ name, trainTokens, validationTokens }) => {
+  const domains = manifest.domains.map(({ name, trainTokens, validationTokens, epochs = 1 }) => {
     const tokens = split === 'train' ? trainTokens : validationTokens
-    const domain = { name, first, tokens, count: fit(tokens / sequenceLength) }
+    const domain = { name, first, tokens, epochs: split === 'train' ? epochs : 1, count: fit(tokens / sequenceLength) }
     first += domain.count
     return domain
   })
@@ -71,6 +76,10 @@ export function openInstances(folder: string, manifest: MixManifest, split: Spli
         const id = tokenBytes === 2 ? bytes.readUInt16LE(i * 2) : bytes.readUInt32LE(i * 4)
         ids[at + i] = id
         if (i > 0) targets[at + i - 1] = id
+      }
+      if (split === 'train' && findRepeats(ids, maskedRepeats, at, at + length) !== null) {
+        targets.fill(noTarget, at, at + length)
+        return 0
       }
       return length - 1
     },

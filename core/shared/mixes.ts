@@ -4,6 +4,8 @@
  */
 import { oc } from '@orpc/contract'
 import { z } from 'zod'
+import { badRowSchema, sourceSpecSchema } from './sources.ts'
+import { droppedSchema, filterSettingsSchema } from './filters.ts'
 
 export const mixDomainSchema = z.object({
   name: z.string(),
@@ -29,6 +31,46 @@ export const mixSchema = z.object({
   sizeBytes: z.number(),
 })
 export type Mix = z.infer<typeof mixSchema>
+
+/** What a mix is made from. Relative paths start at the folder of the file that holds this. */
+export const mixSpecSchema = z
+  .object({
+    name: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'expected 1 to 64 letters, digits, "-" or "_"'),
+    sources: z.array(sourceSpecSchema).min(1),
+    /** A tokenizer.json; absent: one is trained on the sources. */
+    tokenizer: z.string().min(1).nullable().default(null),
+    vocabularySize: z.int().min(258).max(2 ** 21 - 1).default(16_384),
+    filters: filterSettingsSchema.prefault({}),
+    /** Held out of each source: this share of its bytes, and at least so many bytes (of a small source never more than a tenth). */
+    heldOut: z.object({ fraction: z.number().min(0).max(0.5).default(0.02), floorBytes: z.int().min(0).default(64 * 1024) }).prefault({}),
+    /** Share of each source by name; null: as much of each as there is. */
+    shares: z.record(z.string(), z.number().min(0)).nullable().default(null),
+    /** No source's text is seen more often than this in one pass over the mix. */
+    maxEpochs: z.number().positive().default(4),
+    /** Tokens of one pass; null: as many as the sources have. */
+    totalTokens: z.int().positive().nullable().default(null),
+  })
+  .superRefine((mix, issues) => {
+    const names = mix.sources.map(({ name }) => name)
+    names.forEach((name, i) => names.indexOf(name) < i && issues.addIssue({ code: 'custom', path: ['sources', i, 'name'], message: `there are two sources named ${name}` }))
+    for (const name of Object.keys(mix.shares ?? {})) if (!names.includes(name)) issues.addIssue({ code: 'custom', path: ['shares', name], message: 'there is no source of that name' })
+    if (mix.shares !== null && Object.values(mix.shares).every((share) => share === 0)) issues.addIssue({ code: 'custom', path: ['shares'], message: 'at least one share must be above 0' })
+  })
+export type MixSpec = z.infer<typeof mixSpecSchema>
+
+/** What became of one source: what the filters dropped, which rows were skipped, and its part of the mix. */
+export const sourceOutcomeSchema = z.object({
+  name: z.string(),
+  documents: z.int(),
+  tokens: z.number(),
+  kept: z.int(),
+  dropped: z.array(droppedSchema),
+  badRows: z.array(badRowSchema),
+  share: z.number(),
+  epochs: z.number(),
+  warning: z.enum(['none', 'capped', 'repeated']),
+})
+export type SourceOutcome = z.infer<typeof sourceOutcomeSchema>
 
 export const mixesContract = {
   list: oc.output(z.array(mixSchema)),

@@ -1,0 +1,121 @@
+/**
+ * Builds a mix from sources of files: tokenize (threads, resumable by shard), select (duplicates, split, contamination), write. Same
+ * files, tokenizer and settings give the same bytes and hash, whatever the threads and however often it was interrupted. The caller gives
+ * a work folder that outlives an interruption, and publishes the mix as a whole.
+ */
+import { createHash } from 'node:crypto'
+import { statfsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { AppError } from '#core/shared/errors.ts'
+import type { FilterSettings } from '#core/shared/filters.ts'
+import { planShares } from '#core/shared/mix-shares.ts'
+import type { MixSpec, SourceOutcome } from '#core/shared/mixes.ts'
+import { indexFile, mixHashOf, mixIdOf, tokenFile, verifyMix, type ManifestDomain, type MixManifest } from '../mix-manifest.ts'
+import { createPause, type Pause } from '../pause.ts'
+import type { FileSource } from '../readers/source.ts'
+import { createHashedFile, createTokenWriter, tokenBytesFor, type FileRecord } from '../token-writer.ts'
+import { serializeTokenizer, type Tokenizer } from '../tokenizer.ts'
+import { fate, selectDocuments, type Selection } from './select.ts'
+import { openShard } from './shard.ts'
+import { tokenizeSources, type BuildOptions, type ReadSource } from './tokenize.ts'
+
+/** Raise it when the same inputs would give other bytes. */
+const buildVersion = 1
+
+export type BuildInput = { spec: MixSpec; sources: FileSource[]; tokenizer: Tokenizer; evaluationTexts: string[] }
+
+/** Names the work folder of a build: what it reads (by size and time) and how; the mix's id is of the contents. */
+export function buildKey({ spec, sources, tokenizer }: BuildInput): string {
+  const files = sources.map(({ name, mapping, spec: { skipBadRows }, found }) => [name, mapping, skipBadRows, found.files.map(({ name: file, format, sizeBytes, modifiedMs }) => [file, format, sizeBytes, modifiedMs])])
+  // What decides a shard; dropping, splitting and shares can change without making them again.
+  const { length, repeats, stars, words, near } = spec.filters
+  return createHash('sha256').update(JSON.stringify([buildVersion, tokenizer.hash, length, repeats, stars, words, near, files])).digest('hex').slice(0, 16)
+}
+
+/** Bytes that a build needs beside the sources, about: token shards of four bytes, then the token files, at three bytes of text per token; packed text is taken to unpack to four times its size. */
+export function neededBytes(sources: readonly FileSource[], tokenBytes: 2 | 4, filters: FilterSettings): number {
+  const text = sources.flatMap(({ found }) => found.files).reduce((sum, { sizeBytes, compression, format }) => sum + sizeBytes * (compression === 'none' && format !== 'parquet' ? 1 : 4), 0)
+  return Math.ceil((text / 3) * (4 + tokenBytes) + (filters.near ? text / 4 : 0)) + (16 << 20)
+}
+
+/** Throws disk.tooSmall when `folder`'s disk has less than the build needs. */
+export function requireDiskSpace(folder: string, needed: number): void {
+  const { bavail, bsize } = statfsSync(folder)
+  const free = bavail * bsize
+  if (free >= needed) return
+  const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`
+  throw new AppError('disk.tooSmall', `${folder}: found ${mebibytes(free)} of free space, expected about ${mebibytes(needed)} for this build`, { params: { file: folder, found: free, expected: needed }, hint: 'Free some space, take fewer sources, or put the library on another disk.' })
+}
+
+type Written = { domain: ManifestDomain; files: Record<string, FileRecord> }
+
+/** Copies a source's kept documents out of its shards, in order. */
+async function writeDomain({ source, shards, documents, fingerprint }: ReadSource, work: string, folder: string, fates: Selection['fates'], eosId: number, tokenBytes: 2 | 4, pause: Pause): Promise<Written & { kept: number; tokens: number; documents: number }> {
+  const { name, licence } = source
+  const paths = { train: tokenFile(name, 'train'), validation: tokenFile(name, 'validation'), index: indexFile(name) }
+  const writers = { train: createTokenWriter(join(folder, paths.train), tokenBytes), validation: createTokenWriter(join(folder, paths.validation), tokenBytes) }
+  const index = createHashedFile(join(folder, paths.index))
+  let [kept, held, bytes, tokens] = [0, 0, 0, 0]
+  for (const shardName of shards) {
+    const shard = openShard(work, shardName)
+    const marks = fates.get(shardName)!
+    for (const [i, document] of shard.documents.entries()) {
+      tokens += document.tokens
+      if (marks[i] === fate.dropped) continue
+      const split = marks[i] === fate.validation ? 'validation' : 'train'
+      const start = writers[split].tokens
+      writers[split].write(shard.idsOf(document))
+      writers[split].write([eosId])
+      index.write(Buffer.from(`${JSON.stringify({ id: document.id, split, start, tokens: document.tokens + 1, hash: document.hash })}\n`))
+      kept++
+      bytes += document.bytes
+      if (split === 'validation') held++
+      await pause()
+    }
+  }
+  const counts = { trainTokens: writers.train.tokens, validationTokens: writers.validation.tokens }
+  const files = { [paths.train]: writers.train.close(), [paths.validation]: writers.validation.close(), [paths.index]: index.close() }
+  return { domain: { name, licence, fingerprint, documents: kept, bytes, validationDocuments: held, ...counts }, files, kept, tokens, documents }
+}
+
+/** Reads, tokenizes and selects; then `publish` gives the mix's id and a function that fills an empty folder with it. */
+export async function prepareBuild(input: BuildInput, work: string, options: BuildOptions): Promise<{ id: string; fill(folder: string): Promise<MixManifest> }> {
+  const { spec, sources, tokenizer, evaluationTexts } = input
+  const { eosId } = tokenizer
+  if (eosId === null) throw new AppError('mix.noEos', 'the tokenizer has no <|endoftext|> token to end documents with', { hint: 'Train a tokenizer on the sources, or load one that has it.' })
+  const pause = createPause(options.signal)
+  const read = await tokenizeSources(sources, tokenizer, spec.filters, work, options)
+  const onProgress = options.onProgress ?? (() => undefined)
+  const selection = await selectDocuments({ read, folder: work, tokenizer, filters: spec.filters, split: spec.heldOut, pause, onProgress }, evaluationTexts)
+  const evaluation = createHash('sha256').update(JSON.stringify(evaluationTexts)).digest('hex')
+  const contents = read.map(({ source, fingerprint }) => [source.name, source.licence, source.isCode, fingerprint])
+  const id = mixIdOf(spec.name, [buildVersion, tokenizer.hash, spec.filters, spec.heldOut, spec.shares, spec.maxEpochs, spec.totalTokens, evaluation, contents])
+  return { id, fill: (folder) => fillMix(id, input, eosId, read, selection, work, folder, pause, onProgress) }
+}
+
+async function fillMix(id: string, { spec, tokenizer }: BuildInput, eosId: number, read: readonly ReadSource[], selection: Selection, work: string, folder: string, pause: Pause, onProgress: NonNullable<BuildOptions['onProgress']>): Promise<MixManifest> {
+  const { vocabularySize, hash: tokenizerHash } = tokenizer
+  const tokenBytes = tokenBytesFor(vocabularySize)
+  const written = []
+  for (const [i, one] of read.entries()) {
+    onProgress('write', i, read.length, 'sources')
+    written.push(await writeDomain(one, work, folder, selection.fates, eosId, tokenBytes, pause))
+  }
+  const empty = written.find(({ domain }) => domain.trainTokens === 0)
+  if (empty) throw new AppError('mix.empty', `source ${empty.domain.name}: found ${empty.documents} documents, of which the filters left none, expected at least one`, { params: { source: empty.domain.name, found: empty.documents }, hint: 'Loosen the filters, or take the source out of the mix.' })
+  const rows = planShares(written.map(({ domain }) => ({ name: domain.name, available: domain.trainTokens })), spec.shares, spec)
+  const isNatural = rows.every(({ epochs }) => Math.abs(epochs - 1) < 1e-9)
+  const domains = written.map(({ domain }, i): ManifestDomain => (isNatural ? domain : { ...domain, epochs: rows[i]!.epochs }))
+  const outcomes = written.map(({ domain, documents, tokens, kept }, i): SourceOutcome => {
+    const { share, epochs, warning } = rows[i]!
+    return { name: domain.name, documents, tokens, kept, dropped: selection.dropped[i]!, badRows: read[i]!.badRows, share, epochs, warning }
+  })
+  const tokenizerFile = createHashedFile(join(folder, 'tokenizer.json'))
+  tokenizerFile.write(Buffer.from(serializeTokenizer(tokenizer)))
+  const files: Record<string, FileRecord> = { ...Object.assign({}, ...written.map((one) => one.files)) as Record<string, FileRecord>, 'tokenizer.json': tokenizerFile.close() }
+  const content = { tokenizerHash, vocabularySize, tokenBytes, eosId, domains, files }
+  const manifest: MixManifest = { format: 'moe-workbench-mix', version: 1, id, hash: mixHashOf(content), ...content, outcomes }
+  writeFileSync(join(folder, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`, { flag: 'wx' })
+  onProgress('verify', 0, null, '')
+  return verifyMix(folder)
+}

@@ -1,0 +1,103 @@
+/**
+ * Rows of the benchmark on data: our tokenizer and trainer beside Hugging Face's Rust ones (npm `tokenizers`) on the sample texts, in the
+ * same run, with the check that ids and merges are the same; and the loader. Ours run on one thread. The rival uses every core unless
+ * TOKENIZERS_PARALLELISM=false is set, and counts with the faster of its two ways. Its trainer takes no options (30,000 tokens, no special ones), so that is what both train.
+ */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { BPE, byteLevelPreTokenizer, Tokenizer as RustTokenizer } from 'tokenizers'
+import { createTrainingOrder } from '#core/data/batches.ts'
+import { trainTokenizer } from '#core/data/bpe-trainer.ts'
+import { buildMix, planMix, stratifiedTexts } from '#core/data/mix.ts'
+import { openSample } from '#core/data/sample.ts'
+import { openInstances } from '#core/data/shards.ts'
+import { mergeParts } from '#core/data/tokenizer-json.ts'
+import { createTokenizer, serializeTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
+import { median } from './measure.ts'
+
+export type DataRow = { name: string; value: number; unit: string; peer: string; ratio: number | null; spread: [number, number] }
+
+const rounds = 5
+const pieceLength = 2000
+
+async function timed(work: () => unknown): Promise<number> {
+  const startedAt = performance.now()
+  await work()
+  return (performance.now() - startedAt) / 1000
+}
+
+function rowOf(name: string, unit: string, rates: number[], peer: string, ratio: number | null): DataRow {
+  return { name, value: median(rates), unit, peer, ratio, spread: [Math.min(...rates), Math.max(...rates)] }
+}
+
+async function encodeRow(tokenizer: Tokenizer, pieces: string[], sizeBytes: number): Promise<DataRow> {
+  const rust = RustTokenizer.fromString(serializeTokenizer(tokenizer))
+  const [ours, serial, batch]: [number[], number[], number[]] = [[], [], []]
+  for (let round = 0; round < rounds; round++) {
+    // A new one each time: its cache of words is part of what is measured.
+    const cold = createTokenizer(tokenizer.json)
+    ours.push(sizeBytes / 1e6 / (await timed(() => pieces.map((piece) => cold.encode(piece, { special: 'text' })))))
+    batch.push(sizeBytes / 1e6 / (await timed(() => rust.encodeBatch(pieces))))
+    if (round === 0) serial.push(sizeBytes / 1e6 / (await timed(async () => { for (const piece of pieces) await rust.encode(piece) })))
+  }
+  for (const [i, encoding] of (await rust.encodeBatch(pieces)).entries()) {
+    const [expected, found] = [encoding.getIds(), tokenizer.encode(pieces[i]!, { special: 'text' })]
+    if (expected.length !== found.length || expected.some((id, k) => id !== found[k])) throw new Error(`piece ${i}: the ids differ`)
+  }
+  const peer = Math.max(median(batch), median(serial))
+  return rowOf('tokenize, 1 thread', 'MB/s', ours, `Rust tokenizers on ${process.env.TOKENIZERS_PARALLELISM === 'false' ? 'one thread' : 'all cores'} (${peer.toFixed(1)} MB/s), same ids`, median(ours) / peer)
+}
+
+async function trainRow(texts: string[], sizeBytes: number): Promise<DataRow> {
+  const folder = mkdtempSync(join(tmpdir(), 'moe-bench-'))
+  try {
+    const path = join(folder, 'texts.txt')
+    const whole = texts.join('')
+    writeFileSync(path, whole)
+    const rust = new RustTokenizer(BPE.empty())
+    rust.setPreTokenizer(byteLevelPreTokenizer(false))
+    const theirs = await timed(() => rust.train([path]))
+    rust.save(join(folder, 'rust.json'))
+    const { model } = JSON.parse(readFileSync(join(folder, 'rust.json'), 'utf8')) as { model: { vocab: Record<string, number>; merges: (string | [string, string])[] } }
+    // It has only the bytes that occur; ours has all 256. Its trainer reads a file line by line.
+    const seen = Object.keys(model.vocab).length - model.merges.length
+    let tokenizer: Tokenizer | null = null
+    const ours = await timed(async () => (tokenizer = await trainTokenizer(whole.split(/(?<=\n)/), { vocabularySize: 30_000 + 256 - seen, specialTokens: [], minimumCount: 0 })))
+    const merges = tokenizer!.json.model.merges.map((merge) => mergeParts(merge).join(' '))
+    const same = model.merges.findIndex((merge, i) => mergeParts(merge).join(' ') !== merges[i])
+    const agreement = same < 0 ? `all ${model.merges.length} merges the same` : `merges the same up to ${same} of ${model.merges.length}`
+    return rowOf('train 30,000 tokens, 1 thread', 'MB/s', [sizeBytes / 1e6 / ours], `Rust tokenizers (${(sizeBytes / 1e6 / theirs).toFixed(1)} MB/s), ${agreement}`, theirs / ours)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+async function loaderRow(sample: ReturnType<typeof openSample>, tokenizer: Tokenizer): Promise<DataRow> {
+  const folder = mkdtempSync(join(tmpdir(), 'moe-bench-'))
+  try {
+    const manifest = await buildMix(await planMix('bench', sample.sources.slice(0, 2), tokenizer), folder)
+    const [batch, length, steps] = [8, 256, 50]
+    const instances = openInstances(folder, manifest, 'train', length)
+    const order = createTrainingOrder(instances, 1)
+    order.batchAt(0, batch)
+    const times: number[] = []
+    for (let step = 1; step <= steps; step++) times.push(1000 * (await timed(() => order.batchAt(step * batch, batch))))
+    instances.close()
+    return rowOf(`loader, ${batch} × ${length} tokens`, 'ms', times, '', null)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** Measures all rows on about `megabytes` of the sample. */
+export async function benchData(megabytes = 4): Promise<DataRow[]> {
+  const sample = openSample(join(import.meta.dirname, '../../resources/sample/data'))
+  const total = sample.index.domains.reduce((sum, { bytes }) => sum + bytes, 0)
+  const texts: string[] = []
+  for await (const text of stratifiedTexts(sample.sources, total, megabytes * 1e6)) texts.push(text.toWellFormed())
+  const pieces = texts.flatMap((text) => Array.from({ length: Math.ceil(text.length / pieceLength) }, (_, i) => text.slice(i * pieceLength, (i + 1) * pieceLength).toWellFormed()))
+  const bytesOf = (parts: string[]): number => parts.reduce((sum, part) => sum + Buffer.byteLength(part), 0)
+  const tokenizer = await trainTokenizer(texts, { vocabularySize: 16_384 })
+  return [await encodeRow(tokenizer, pieces, bytesOf(pieces)), await trainRow(texts, bytesOf(texts)), await loaderRow(sample, tokenizer)]
+}
