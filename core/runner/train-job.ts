@@ -20,7 +20,9 @@ import type { JobContext } from './context.ts'
 type TrainJob = Extract<Job, { kind: 'train' }>
 
 function openDevice(config: RunConfig): Backend {
-  if (config.device === 'cpu') return createCpuBackend(config.threads > 0 ? { threads: config.threads } : {})
+  // Weights change once a step: with several micro-batches it pays to keep them packed.
+  const keepsWeights = (config.sequencesPerMicroBatch ?? config.sequencesPerStep) < config.sequencesPerStep
+  if (config.device === 'cpu') return createCpuBackend({ precision: config.precision, keepsWeights, ...(config.threads > 0 && { threads: config.threads }) })
   throw new AppError('device.unavailable', `the ${config.device} device is not built yet`, { params: { device: config.device }, hint: 'Choose the CPU.' })
 }
 

@@ -50,6 +50,7 @@ export const runConfigSchema = z
     keepCheckpoints: z.int().positive().default(3),
     device: deviceSchema.default('cpu'),
     threads: z.int().min(0).default(0).describe('0 = all cores'),
+    precision: z.enum(['float32', 'mixed']).default('float32').describe('mixed: products in bf16 where the processor multiplies it, all else in float32'),
   })
   .superRefine((c, issues) => {
     const fail = (path: string[], message: string) => issues.addIssue({ code: 'custom', path, message })
