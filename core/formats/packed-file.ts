@@ -3,10 +3,11 @@
  * header, the header, and the tensors, each at a multiple of 4096 bytes. It holds bytes under names and knows nothing of their meaning
  * but the version of the layout. A file is untrusted: its header is checked whole before any use.
  */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { closeSync, fstatSync, readSync } from 'node:fs'
 import { z } from 'zod'
 import { AppError } from '#core/shared/errors.ts'
 import { writeFileAtomic, type WrittenFile } from './atomic.ts'
+import { openForReading } from './open-file.ts'
 
 export const packedFileName = 'model.packed'
 
@@ -73,12 +74,7 @@ export function writePackedFile(path: string, type: PackedHeader['type'], layout
 
 /** Reads and checks the header of a packed model. Throws AppError `packed.damaged`, `packed.layout` or `file.unreadable`. */
 export function readPackedHeader(path: string, layout: number): PackedHeader {
-  let file: number
-  try {
-    file = openSync(path, 'r')
-  } catch (error) {
-    throw new AppError('file.unreadable', `${path} cannot be read`, { params: { file: path }, hint: 'Check the path and its permissions.', cause: error })
-  }
+  const file = openForReading(path)
   try {
     const fileBytes = fstatSync(file).size
     const head = Buffer.alloc(16)

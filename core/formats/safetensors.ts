@@ -2,10 +2,11 @@
  * The safetensors format: u64 header length, JSON header, raw little-endian tensors. Reads one tensor at a time from disk, so
  * a file may be larger than memory; writes tensor by tensor. A file is untrusted: its header is checked whole before any use.
  */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { closeSync, fstatSync, readSync } from 'node:fs'
 import { AppError } from '#core/shared/errors.ts'
 import { halfToFloat } from '#core/shared/quantization.ts'
 import { writeFileAtomic, type WrittenFile } from './atomic.ts'
+import { openForReading } from './open-file.ts'
 
 const elementBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const
 export type SafetensorsDtype = keyof typeof elementBytes
@@ -64,12 +65,7 @@ function readExactly(file: number, path: string, length: number, position: numbe
 
 /** Opens a file and checks its whole header. Throws AppError `safetensors.damaged` or `file.unreadable`. */
 export function openSafetensors(path: string): SafetensorsFile {
-  let file: number
-  try {
-    file = openSync(path, 'r')
-  } catch (error) {
-    throw new AppError('file.unreadable', `${path} cannot be read`, { params: { file: path }, hint: 'Check the path and its permissions.', cause: error })
-  }
+  const file = openForReading(path)
   try {
     return readHeader(file, path)
   } catch (error) {

@@ -53,6 +53,9 @@ export type Lowering = (call: Call) => void
 /** Workgroups of a row or block kernel: one dimension holds 65,535, so the index is folded into two (lib/grid.wgsl). */
 export const foldGroups = (count: number): [number, number] => [Math.min(count, 32768), Math.ceil(count / 32768)]
 
+/** Workgroups of a kernel whose threads, 64 a workgroup, take one element each. */
+export const elementGroups = (count: number): [number, number] => foldGroups(Math.ceil(count / 64))
+
 export function sliceOf(part: Part): Slice {
   if (!('tensor' in part)) return { tensor: part, byteOffset: 0, byteLength: elementCount(part) * 4 }
   const rowBytes = (part.rowElements ?? elementCount(part.tensor) / part.tensor.shape[0]!) * 4

@@ -1,6 +1,6 @@
 /** The lowering of rotation, attention and its cache: how queries and keys are split over workgroups. */
 import { elementCount, type OpName, type Tensor } from '../backend.ts'
-import { foldGroups, type Call, type Lowering } from './call.ts'
+import { elementGroups as elements, type Call, type Lowering } from './call.ts'
 
 /** Rows of a block of lib/attention.wgsl. */
 const blockRows = 32
@@ -8,8 +8,6 @@ const blockRows = 32
 const partRows = 256
 /** From so many tokens on, blocks of queries go through a cache; fewer would not fill a block, and the cache is split among workgroups instead. */
 const blockTokens = 32
-
-const elements = (count: number): readonly [number, number] => foldGroups(Math.ceil(count / 64))
 
 /** Turns per position of every pair, as 48-bit fixed point: [C/2] words of the upper 32 bits, then [C/2] of the next 16. */
 function turnsPerPosition(theta: number, C: number): Uint32Array {

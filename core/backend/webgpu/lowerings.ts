@@ -4,7 +4,7 @@
  */
 import { elementCount, type InferenceOp, type OpName, type Tensor } from '../backend.ts'
 import { attentionLowerings } from './lowerings-attention.ts'
-import { foldGroups, windowsOf, type Call, type Lowering, type Part } from './call.ts'
+import { elementGroups as elements, foldGroups as rows, windowsOf, type Call, type Lowering, type Part } from './call.ts'
 
 const ceilDiv = (a: number, b: number): number => Math.ceil(a / b)
 /** Rows of a tile of slots or tokens in every form of the matrix product. */
@@ -13,10 +13,6 @@ const tileRows = 64
 const logitsBytes = 64 << 20
 /** Workgroups that keep a large card busy; tokens of a weight gradient are split until there are as many. */
 const busyGroups = 512
-
-/** One workgroup of 64 threads per row, or per 64 elements. */
-const rows = (count: number): readonly [number, number] => foldGroups(count)
-const elements = (count: number): readonly [number, number] => foldGroups(ceilDiv(count, 64))
 
 const isScalar = (...widths: number[]): boolean => widths.some((width) => width % 4 !== 0)
 
@@ -74,7 +70,7 @@ function linearBackwardWeight(c: Call, { T, N, J }: Linear, t: { dWeight: Tensor
 /** The list of tiles over a record's offsets, made once for all products that read the same ones. */
 function tilesOver(c: Call, S: number): { tiles: Tensor; count: number } {
   const { E } = c.n
-  const count = Math.ceil(S / tileRows) + E!
+  const count = ceilDiv(S, tileRows) + E!
   const tiles = c.derived(c.t.offsets!, 'tiles', () => {
     const made = c.hidden('tiles', [count, 2], 'i32')
     c.dispatch('moeTiles', { tensors: { tiles: made }, params: { maxTiles: count }, groups: [1] })
@@ -112,7 +108,7 @@ function groupedLinearBackwardWeight(c: Call): void {
 }
 
 /** The head by chunks of tokens: their logits, and what `use` makes of them. */
-function headChunks(c: Call, use: (chunk: { from: number; count: number; logits: Tensor; rows: (name: string) => Part }) => void): void {
+function headChunks(c: Call, use: (chunk: { count: number; logits: Tensor; rows: (name: string) => Part }) => void): void {
   const { T, V, D } = c.n as Record<string, number>
   const bytes = Math.min(logitsBytes, c.maxBindingBytes)
   const most = Math.max(tileRows, Math.floor(bytes / (V! * 4) / tileRows) * tileRows)
@@ -121,7 +117,7 @@ function headChunks(c: Call, use: (chunk: { from: number; count: number; logits:
     const count = Math.min(most, T! - from)
     const rowsOf = (name: string): Part => part(c.t[name], from, count)!
     linearForward(c, { T: count, N: V!, J: D! }, { y: part(logits, 0, count)!, x: rowsOf('x'), weight: c.t.weight! })
-    use({ from, count, logits, rows: rowsOf })
+    use({ count, logits, rows: rowsOf })
   }
 }
 
