@@ -1,6 +1,7 @@
 /** Every migration in order; the database's user_version is how many of them it has had. Never edit one that was released: add the next. */
 import { first } from './0001-first.ts'
 import { runningOn } from './0002-running-on.ts'
-import { runsAtScale } from './0003-runs-at-scale.ts'
+import { sourcesAndBuilds } from './0003-sources-and-builds.ts'
+import { runsAtScale } from './0004-runs-at-scale.ts'
 
-export const migrations: readonly string[] = [first, runningOn, runsAtScale]
+export const migrations: readonly string[] = [first, runningOn, sourcesAndBuilds, runsAtScale]
