@@ -95,13 +95,14 @@ class Job : public Napi::AsyncWorker {
   double result_ = 0;
 };
 
-// A block of memory: byteLength, write, read, resize, free.
+// A block of memory: byteLength, write, read, resize, populate, free.
 class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
  public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Memory",
                        {InstanceAccessor<&MemoryObject::byteLength>("byteLength"), InstanceMethod<&MemoryObject::write>("write"),
-                        InstanceMethod<&MemoryObject::read>("read"), InstanceMethod<&MemoryObject::resize>("resize"), InstanceMethod<&MemoryObject::release>("free")});
+                        InstanceMethod<&MemoryObject::read>("read"), InstanceMethod<&MemoryObject::resize>("resize"),
+                        InstanceMethod<&MemoryObject::populate>("populate"), InstanceMethod<&MemoryObject::release>("free")});
   }
 
   explicit MemoryObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<MemoryObject>(info) {}
@@ -180,6 +181,8 @@ class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
     allocate(info.Env(), integerOf(info[0], "resize: bytes", 0, maxBytes));
   }
 
+  void populate(const Napi::CallbackInfo&) { arena_->populate(); }
+
   void release(const Napi::CallbackInfo& info) {
     requireIdle(info.Env(), *engine_, "free");
     arena_->free();
@@ -219,12 +222,13 @@ class PlanObject : public Napi::ObjectWrap<PlanObject> {
   std::shared_ptr<Plan> plan_;
 };
 
-// An engine: allocate, map, prepare, measurePeak, measureBandwidth, profile, isa, precision, halves, byteLength, threads, close.
+// An engine: allocate, map, prepare, populate, measurePeak, measureBandwidth, profile, isa, precision, halves, byteLength, threads, close.
 class ContextObject : public Napi::ObjectWrap<ContextObject> {
  public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Context",
                        {InstanceMethod<&ContextObject::allocate>("allocate"), InstanceMethod<&ContextObject::map>("map"), InstanceMethod<&ContextObject::prepare>("prepare"),
+                        InstanceMethod<&ContextObject::populate>("populate"),
                         InstanceMethod<&ContextObject::measurePeak>("measurePeak"), InstanceMethod<&ContextObject::measureBandwidth>("measureBandwidth"),
                         InstanceMethod<&ContextObject::profile>("profile"),
                         InstanceMethod<&ContextObject::close>("close"), InstanceAccessor<&ContextObject::isa>("isa"),
@@ -340,6 +344,11 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
     const Napi::Object object = info.Env().GetInstanceData<Classes>()->plan.New({});
     PlanObject::Unwrap(object)->open(engine_, std::move(plan));
     return object;
+  }
+
+  void populate(const Napi::CallbackInfo& info) {
+    requireIdle(info.Env(), opened(info.Env(), "populate"), "populate");
+    engine_->populate();
   }
 
   Napi::Value measurePeak(const Napi::CallbackInfo& info) {

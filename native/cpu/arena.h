@@ -23,6 +23,8 @@ class Arena {
   // New zero-filled memory in place of the old.
   void resize(size_t bytes);
   void free();
+  // Begins to bring the pages of memory in, in the background: the first touch of one takes longer than all later ones.
+  void populate();
 
   // null after free(); aligned to 4096 bytes.
   char* data() const { return data_; }
@@ -32,13 +34,14 @@ class Arena {
  private:
   void map(const char* path);
   void readAhead();
+  void touchAhead();
 
   char* data_ = nullptr;
   size_t bytes_ = 0;
   void* mapping_ = nullptr;
   size_t mappingBytes_ = 0;
   bool readOnly_ = false;
-  // Of a file: reads ahead of the runs until it is done or told to stop.
+  // Brings pages in ahead of the runs, until it is done or told to stop.
   std::thread reader_;
   std::atomic<bool> stopping_{false};
 };

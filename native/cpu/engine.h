@@ -69,6 +69,8 @@ class Engine {
 
   // Grows the workspace to what `plan` needs.
   void reserve(const Plan& plan);
+  // Begins to bring the workspace's pages in, in the background.
+  void populate() { workspace_.populate(); }
   // Runs every op in order. Returns what went wrong, or an empty string.
   std::string run(Plan& plan);
   // Multiply-add peak of all threads in FLOP/s: the best of several short bursts.
