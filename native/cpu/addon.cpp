@@ -159,6 +159,7 @@ class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
       throw Napi::RangeError::New(info.Env(), std::string(what) + ": bytes " + std::to_string(offset) + " to " + std::to_string(static_cast<size_t>(offset) + data.ByteLength()) +
                                                   " of " + std::to_string(arena_->bytes()));
     }
+    arena_->writeZeros(static_cast<size_t>(offset), data.ByteLength());
     return {arena_->data() + offset, Napi::Uint8Array::New(info.Env(), data.ByteLength(), data.ArrayBuffer(), data.ByteOffset())};
   }
 
@@ -316,7 +317,7 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
     if (op == nullptr) typeError(name, at + ".op", "the name of an op");
     const std::string what = at + " (" + op->name + ")";
     const bool mixed = engine_->isMixed() && !record.Get("precise").ToBoolean();
-    plan.steps.push_back({op, plan.tensors.size(), plan.attrs.size(), mixed, 0, nullptr});
+    plan.steps.push_back({op, plan.tensors.size(), plan.attrs.size(), mixed, 0, nullptr, nullptr});
     const Napi::Array tensors = arrayOf(record.Get("tensors"), what + ".tensors"), attrs = arrayOf(record.Get("attrs"), what + ".attrs");
     if (static_cast<int>(tensors.Length()) != op->tensors) throw Napi::TypeError::New(Env(), what + " has " + std::to_string(tensors.Length()) + " tensors, expected " + std::to_string(op->tensors));
     if (static_cast<int>(attrs.Length()) != op->attrs) throw Napi::TypeError::New(Env(), what + " has " + std::to_string(attrs.Length()) + " attrs, expected " + std::to_string(op->attrs));
@@ -328,6 +329,7 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
     }
     const Napi::Value writes = record.Get("writes");
     if (!writes.IsUndefined()) plan.steps.back().writes = static_cast<int>(integerOf(writes, what + ".writes", 0, op->tensors));
+    engine_->noteZeros(plan, plan.steps.back());
     if (record.Get("keepsWeight").ToBoolean()) engine_->keepWeight(plan, plan.steps.back());
   }
 

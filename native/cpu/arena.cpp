@@ -124,6 +124,22 @@ void Arena::touchAhead() {
 #endif
 }
 
+Arena::Zeros* Arena::zerosAt(size_t byteOffset, size_t bytes) {
+  for (const std::unique_ptr<Zeros>& zeros : zeros_) {
+    if (zeros->byteOffset == byteOffset && zeros->bytes == bytes) return zeros.get();
+  }
+  zeros_.emplace_back(new Zeros{byteOffset, bytes, false});
+  return zeros_.back().get();
+}
+
+void Arena::writeZeros(size_t byteOffset, size_t bytes, const Zeros* except) {
+  for (const std::unique_ptr<Zeros>& zeros : zeros_) {
+    if (!zeros->isZero || zeros.get() == except || byteOffset >= zeros->byteOffset + zeros->bytes || zeros->byteOffset >= byteOffset + bytes) continue;
+    std::fill_n(data_ + zeros->byteOffset, zeros->bytes, char{0});
+    zeros->isZero = false;
+  }
+}
+
 void Arena::free() {
   stopping_.store(true);
   if (reader_.joinable()) reader_.join();
@@ -139,6 +155,7 @@ void Arena::free() {
   data_ = nullptr;
   bytes_ = mappingBytes_ = 0;
   readOnly_ = false;
+  for (const std::unique_ptr<Zeros>& zeros : zeros_) zeros->isZero = false;
 }
 
 }  // namespace moe
