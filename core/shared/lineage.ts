@@ -26,7 +26,11 @@ export function relativesOf({ nodes, edges }: Lineage, key: string): Lineage {
     const found = new Set([key])
     const queue = [key]
     for (let at = queue.shift(); at !== undefined; at = queue.shift()) {
-      for (const edge of edges) if (edge[start] === at && !found.has(edge[end])) queue.push(edge[end]), found.add(edge[end])
+      for (const edge of edges) {
+        if (edge[start] !== at || found.has(edge[end])) continue
+        queue.push(edge[end])
+        found.add(edge[end])
+      }
     }
     return found
   }
