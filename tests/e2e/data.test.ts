@@ -17,7 +17,7 @@ const folder = mkdtempSync(join(tmpdir(), 'moe-drop-'))
 beforeAll(async () => {
   writeTexts()
   workbench = await openWorkbench({ empty: true })
-  await workbench.served.core.client.system.updateSettings({ theme: 'light', language: 'en' })
+  await workbench.served.core.client.system.updateSettings({ theme: 'system', language: 'en' })
   await workbench.page.reload()
 })
 afterAll(async () => {
@@ -58,11 +58,6 @@ async function look(name: string): Promise<void> {
   await page.waitForTimeout(300)
   for (const theme of ['light', 'dark'] as const) {
     await page.emulateMedia({ colorScheme: theme })
-    await workbench.served.core.client.system.updateSettings({ theme })
-    await page.evaluate((dark) => {
-      document.documentElement.classList.toggle('dark', dark)
-      document.documentElement.classList.toggle('light', !dark)
-    }, theme === 'dark')
     await page.waitForTimeout(250)
     for (const [size, viewport] of [['', { width: 1280, height: 800 }], ['-small', { width: 900, height: 600 }]] as const) {
       await page.setViewportSize(viewport)
@@ -111,7 +106,7 @@ test('from dropped folders to a built mix, and a run on it', async () => {
   await page.getByText('120 of 122 documents stay').waitFor({ timeout: 30_000 })
 
   await page.getByRole('button', { name: 'Tokenizer' }).click()
-  await page.getByLabel('Vocabulary size').fill('600')
+  await page.getByLabel('Vocabulary size').fill('400')
   await page.getByLabel('Vocabulary size').press('Enter')
   await look('data-tokenizer')
   await page.getByRole('button', { name: 'Shares' }).click()
@@ -133,7 +128,7 @@ test('from dropped folders to a built mix, and a run on it', async () => {
   await page.getByRole('heading', { name: 'First batches' }).waitFor()
   await page.getByText(/sequences per pass/).waitFor()
   const [mix] = await client.mixes.list()
-  expect(mix).toMatchObject({ name: 'my-texts', vocabularySize: 600, domains: [{ name: 'stories', licence: 'CC0-1.0', documents: 120 }, { name: 'scripts', documents: 14 }] })
+  expect(mix).toMatchObject({ name: 'my-texts', vocabularySize: 400, domains: [{ name: 'stories', licence: 'CC0-1.0', documents: 120 }, { name: 'scripts', documents: 14 }] })
   await look('data-mix')
 
   await page.getByRole('link', { name: 'Train on it' }).click()
@@ -142,7 +137,7 @@ test('from dropped folders to a built mix, and a run on it', async () => {
   await page.locator('summary').click()
   const shown = await page.locator('main').innerText()
   expect(shown).toContain(mix!.id)
-  expect(shown).toMatch(/"vocab_size": 600/)
+  expect(shown).toMatch(/"vocab_size": 400/)
   await visit(workbench, '/data')
   await look('data-page')
 })
@@ -169,7 +164,8 @@ test('folders of the machine are browsed by keyboard, and every page of data spe
   await page.screenshot({ path: join(outputFolder, 'data-download.png') })
   await page.keyboard.press('Escape')
 
-  await served.core.client.system.updateSettings({ language: 'zh', theme: 'light' })
+  await served.core.client.system.updateSettings({ language: 'zh' })
+  await page.emulateMedia({ colorScheme: 'light' })
   const [build] = await served.core.client.builds.list()
   const [mix] = await served.core.client.mixes.list()
   const draft = await served.core.client.builds.create({ draft: { ...build!.draft, name: 'zh' } })
