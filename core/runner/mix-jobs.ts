@@ -32,15 +32,15 @@ const shownCharacters = 600
 /** Vocabulary of the tokenizer that stands in for one that is not trained yet. */
 const standInVocabulary = 2048
 
-export function runBuildMixJob({ spec, paths }: JobOf<'buildMix'>, context: JobContext): Promise<'done' | 'stopped'> {
+export function runBuildMixJob({ spec, paths, textBytes }: JobOf<'buildMix'>, context: JobContext): Promise<'done' | 'stopped'> {
   const signal = stopSignal(context)
   const phase = phaseSender(context)
   return untilStopped(async () => {
     const manifest = await buildMixOf(spec, null, paths.library, {
       signal,
-      onProgress(...progress) {
+      onProgress(name, done, total, unit) {
         signal.throwIfAborted()
-        phase(...progress)
+        phase(name, done, name === 'tokenize' && total === null && textBytes !== null ? Math.max(done, textBytes) : total, unit)
       },
     })
     context.send({ type: 'mix', mix: mixRow(manifest, spec.name, Date.now()) })
