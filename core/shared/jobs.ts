@@ -32,7 +32,8 @@ export type Job =
   /** What the filters of `spec` do to the first documents of each source. */
   | { kind: 'previewFilters'; paths: JobPaths; spec: MixSpec }
   /** Builds a mix of files, going on where an earlier build of the same was stopped. */
-  | { kind: 'buildMix'; paths: JobPaths; spec: MixSpec }
+  /** `textBytes`: of all sources, where all were read through; it tells how far reading is. */
+  | { kind: 'buildMix'; paths: JobPaths; spec: MixSpec; textBytes: number | null }
   /** `resumeFrom`: the checkpoint to go on from, null to start at step 0. */
   | { kind: 'train'; paths: JobPaths; runId: string; mixId: string; config: RunConfig; resumeFrom: string | null; codeVersion: string; peakFlopsPerSecond: number | null; kernels: KernelChoices }
   /** Loads one checkpoint and answers `generate` until stopped. */
