@@ -87,6 +87,30 @@ export const referenceOps: { [N in OpName]: (args: Args<N>, letters: Letters) =>
     }
   },
 
+  layerNormForward({ y, rstd, x, eps }, { T, D }) {
+    for (let t = 0; t < T; t++) {
+      let [mean, square] = [0, 0]
+      for (let d = 0; d < D; d++) mean += x[t * D + d]! / D
+      for (let d = 0; d < D; d++) square += (x[t * D + d]! - mean) ** 2
+      rstd[t] = 1 / Math.sqrt(square / D + eps)
+      for (let d = 0; d < D; d++) y[t * D + d] = (x[t * D + d]! - mean) * rstd[t]!
+    }
+  },
+  layerNormBackward({ dX, dY, x, rstd, add }, { T, D }) {
+    for (let t = 0; t < T; t++) {
+      let [mean, meanDY, along] = [0, 0, 0]
+      for (let d = 0; d < D; d++) mean += x[t * D + d]! / D
+      for (let d = 0; d < D; d++) {
+        meanDY += dY[t * D + d]! / D
+        along += (dY[t * D + d]! * (x[t * D + d]! - mean) * rstd[t]!) / D
+      }
+      for (let d = 0; d < D; d++) {
+        const i = t * D + d
+        dX[i] = (add ? add[i]! : 0) + rstd[t]! * (dY[i]! - meanDY - (x[i]! - mean) * rstd[t]! * along)
+      }
+    }
+  },
+
   linearForward({ y, x, weight, add }, { T, N, J }) {
     for (let t = 0; t < T; t++)
       for (let n = 0; n < N; n++) {
@@ -215,12 +239,12 @@ export const referenceOps: { [N in OpName]: (args: Args<N>, letters: Letters) =>
       for (let j = 0; j < K; j++) gate[t * K + j] = probs[t * E + experts[t * K + j]!]! / (normalise ? sum : 1)
     }
   },
-  routerLossForward({ losses, probs, lse, counts, K, layer }, { T, E }) {
+  routerLossForward({ losses, probs, lse, counts, assignments, layer }, { T, E }) {
     let loadBalance = 0
     for (let e = 0; e < E; e++) {
       let mean = 0
       for (let t = 0; t < T; t++) mean += probs[t * E + e]! / T
-      loadBalance += E * (counts[e]! / (T * K)) * mean
+      loadBalance += E * (counts[e]! / assignments) * mean
     }
     let z = 0
     for (let t = 0; t < T; t++) z += lse[t]! ** 2 / T
@@ -241,6 +265,36 @@ export const referenceOps: { [N in OpName]: (args: Args<N>, letters: Letters) =>
       let mean = 0
       for (let e = 0; e < E; e++) mean += dProbs[e]! * probs[t * E + e]!
       for (let e = 0; e < E; e++) dLogits[t * E + e] = probs[t * E + e]! * (dProbs[e]! - mean + (routerZScale * 2 * lse[t]!) / T)
+    }
+  },
+
+  addCountsForward({ total, counts, add }, { E }) {
+    for (let e = 0; e < E; e++) total[e] = counts[e]! + (add ? add[e]! : 0)
+  },
+  expertChoiceForward({ counts, offsets, slotToken, slotIndex, tokenSlot, probs, sequence, capacity }, { T, E }) {
+    tokenSlot.fill(-1)
+    let slot = 0
+    for (let e = 0; e < E; e++) {
+      offsets[e] = slot
+      for (let first = 0; first < T; first += sequence) {
+        const tokens = Array.from({ length: sequence }, (_, i) => first + i)
+        tokens.sort((a, b) => probs[b * E + e]! - probs[a * E + e]! || a - b)
+        for (const t of tokens.slice(0, capacity).sort((a, b) => a - b)) {
+          slotToken[slot] = t
+          slotIndex[slot] = t * E + e
+          tokenSlot[t * E + e] = slot++
+        }
+      }
+      counts[e] = slot - offsets[e]!
+    }
+    offsets[E] = slot
+  },
+  expertChoiceBackward({ dLogits, dGate, probs, lse, tokenSlot, routerZScale }, { T, E }) {
+    for (let t = 0; t < T; t++) {
+      const dProb = (e: number): number => (tokenSlot[t * E + e]! < 0 ? 0 : dGate[t * E + e]!)
+      let mean = 0
+      for (let e = 0; e < E; e++) mean += dProb(e) * probs[t * E + e]!
+      for (let e = 0; e < E; e++) dLogits[t * E + e] = probs[t * E + e]! * (dProb(e) - mean + (routerZScale * 2 * lse[t]!) / T)
     }
   },
 
@@ -305,11 +359,26 @@ export const referenceOps: { [N in OpName]: (args: Args<N>, letters: Letters) =>
       dGate[slotIndex[s]!] = dP
     }
   },
+  denseSwigluForward({ a, h }, { T, F }) {
+    for (let t = 0; t < T; t++)
+      for (let f = 0; f < F; f++) {
+        const g = h[t * 2 * F + f]!
+        a[t * F + f] = g * sigmoid(g) * h[t * 2 * F + F + f]!
+      }
+  },
+  denseSwigluBackward({ dH, dA, h }, { T, F }) {
+    for (let t = 0; t < T; t++)
+      for (let f = 0; f < F; f++) {
+        const g = h[t * 2 * F + f]!
+        dH[t * 2 * F + f] = dA[t * F + f]! * h[t * 2 * F + F + f]! * sigmoid(g) * (1 + g * (1 - sigmoid(g)))
+        dH[t * 2 * F + F + f] = dA[t * F + f]! * g * sigmoid(g)
+      }
+  },
   moeCombineForward({ y, slots, tokenSlot, add }, { T, D, K }) {
     for (let t = 0; t < T; t++)
       for (let d = 0; d < D; d++) {
         let sum = add ? add[t * D + d]! : 0
-        for (let j = 0; j < K; j++) sum += slots[tokenSlot[t * K + j]! * D + d]!
+        for (let j = 0; j < K; j++) if (tokenSlot[t * K + j]! >= 0) sum += slots[tokenSlot[t * K + j]! * D + d]!
         y[t * D + d] = sum
       }
   },

@@ -235,7 +235,7 @@ export function modelBackward(b: Recording, c: ModelConfig, w: Weights, g: Weigh
 /** Writes load-balancing and router z losses of every layer into losses [L, 2], unscaled. */
 export function auxiliaryLosses(b: Recording, c: ModelConfig, kept: Kept, losses: Tensor): void {
   kept.layers.forEach(({ moe: { probs, lse, counts } }, layer) => {
-    b.routerLossForward({ losses, probs, lse, counts, K: c.num_experts_per_tok, layer })
+    b.routerLossForward({ losses, probs, lse, counts, assignments: probs.shape[0]! * c.num_experts_per_tok, layer })
   })
 }
 
