@@ -1,5 +1,5 @@
 /**
- * Weights between a backend and files: Hugging Face OLMoE folders (config.json + *.safetensors with per-expert names, sharded or
+ * Weights of a backend, drawn from a seed or between it and files: Hugging Face OLMoE folders (config.json + *.safetensors with per-expert names, sharded or
  * not) in, float32 safetensors with the same names out. One tensor is in JavaScript's memory at a time.
  */
 import { readdirSync, readFileSync } from 'node:fs'
@@ -7,9 +7,12 @@ import { join } from 'node:path'
 import { elementCount, type Backend, type Tensor } from '#core/backend/backend.ts'
 import type { WrittenFile } from '#core/formats/atomic.ts'
 import { openSafetensors, writeSafetensors, type SafetensorsFile, type TensorToWrite } from '#core/formats/safetensors.ts'
-import { declareWeights, huggingFaceParts, listWeights, type Weights } from '#core/model/parameters.ts'
+import { declareWeights, huggingFaceParts, initialValues, listWeights, type Weights } from '#core/model/parameters.ts'
 import { AppError } from '#core/shared/errors.ts'
 import { modelConfigSchema, type ModelConfig } from '#core/shared/models.ts'
+
+/** model_type of the family's variants that transformers has no name for. */
+export const variantModelType = 'moe_workbench'
 
 function invalid(path: string, field: string, what: string): AppError {
   return new AppError('model.invalid', `${path}: ${field}: ${what}`, { params: { file: path, field }, hint: 'Only OLMoE-family models can be opened: config.json and *.safetensors as Hugging Face writes them.' })
@@ -25,7 +28,7 @@ export function readModelConfig(folder: string): ModelConfig {
     throw invalid(path, '(file)', error instanceof SyntaxError ? 'is not JSON' : 'cannot be read')
   }
   const type = (json as { model_type?: unknown } | null)?.model_type
-  if (type !== undefined && type !== 'olmoe') throw invalid(path, 'model_type', `is ${JSON.stringify(type)}, expected "olmoe"`)
+  if (type !== undefined && type !== 'olmoe' && type !== variantModelType) throw invalid(path, 'model_type', `is ${JSON.stringify(type)}, expected "olmoe"`)
   const parsed = modelConfigSchema.safeParse(json)
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!
@@ -65,6 +68,23 @@ async function loadParts(backend: Backend, folder: string, paths: readonly strin
     }
   } finally {
     files.forEach((file) => file.close())
+  }
+}
+
+/** Elements drawn at a time: few, so that they stay in the cache and leave no garbage the size of a model. */
+const pieceElements = 1 << 18
+
+/** Puts a seed's initial weights in place. */
+export async function drawWeights(backend: Backend, config: ModelConfig, weights: Weights, seed: number): Promise<void> {
+  const values = new Float32Array(pieceElements)
+  for (const tensor of listWeights(weights)) {
+    const fill = initialValues(config, tensor, seed)
+    const count = elementCount(tensor)
+    for (let at = 0; at < count; at += pieceElements) {
+      const piece = values.subarray(0, Math.min(pieceElements, count - at))
+      fill(piece)
+      await backend.write(tensor, piece, at)
+    }
   }
 }
 

@@ -39,6 +39,8 @@ export const errors: typeof english.errors = {
   jobs_died: '进程意外结束（{how}）。',
   sample_missing: '样本文本不存在。',
   sample_unavailable: '无法获取样本文本。',
+  run_otherModel: '检查点 {checkpoint} 保存的是另一个模型：只有其中一个含有 {tensor}。',
+  run_startsAtEnd: '检查点位于第 {found} 步，而该运行在第 {expected} 步结束。',
   train_notFinite: '训练发散：出现了非数值。',
 }
 
@@ -62,5 +64,7 @@ export const errorHints: typeof english.errorHints = {
   devices_crashed: '显卡驱动崩溃，或内存不足。请更新驱动、换一个设备，或选择更小的模型。',
   devices_interrupted: '请在没有训练时再试。',
   jobs_died: '它最后的输出在日志里。通常是内存不足，或显卡驱动崩溃。',
+  run_otherModel: '保持检查点的宽度、层数、专家和归一化；其他设置可以更改。',
+  run_startsAtEnd: '分叉保留其步数：让它结束得更晚，或改用继续训练。',
   train_notFinite: '通常降低学习率会有帮助。',
 }

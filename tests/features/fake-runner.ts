@@ -69,7 +69,7 @@ async function saveCheckpoint(job: TrainJob, step: number, records: StepRecord[]
   const folder = join(job.paths.library, 'checkpoints', id)
   if (existsSync(folder)) return JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')) as CheckpointManifest
   const state: TrainingState = {
-    step, tokens: step * 64, seconds: step / 100, loaderPosition: step * job.config.sequencesPerStep, rng: [], config: job.config, records,
+    step, tokens: step * 64, seconds: step / 100, loaderPosition: step * job.config.sequencesPerStep, earlierSteps: 0, rng: [], config: job.config, records,
   }
   return writeFolderAtomic(folder, async (temporary) => {
     const files: CheckpointManifest['files'] = {}
@@ -215,7 +215,8 @@ function start(job: Job): void {
   else if (job.kind === 'infer') void infer(script)
   else if (job.kind === 'devices') listDevices(script)
   else if (job.kind === 'measure') void measure(job, script)
-  else void probe(job, script)
+  else if (job.kind === 'probe') void probe(job, script)
+  else end({ type: 'failed', error: { code: 'internal', message: `nobody scripted ${job.kind}`, params: {}, hint: '' } }, 1)
 }
 
 if (process.send !== undefined && import.meta.filename === process.argv[1]) {

@@ -10,12 +10,13 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { Backend } from '#core/backend/backend.ts'
 import { createCpuBackend } from '#core/backend/cpu.ts'
 import type { WebGpuBackend } from '#core/backend/webgpu/webgpu.ts'
-import { initialValues, listWeights } from '#core/model/parameters.ts'
+import { listWeights } from '#core/model/parameters.ts'
 import { createRandom } from '#core/shared/random.ts'
 import type { StepRecord } from '#core/shared/runs.ts'
 import { resumeCheckpoint, writeCheckpoint } from '#core/train/checkpoint.ts'
 import { runTraining, type LoopState } from '#core/train/loop.ts'
 import { createTrainer, type MicroBatch, type Trainer } from '#core/train/trainer.ts'
+import { drawWeights } from '#core/train/weights.ts'
 import { tinyConfig } from '../runs/tiny-library.ts'
 import { nameMissingGpus, patienceMs, plain, testGpus } from './adapters.ts'
 
@@ -42,7 +43,7 @@ function batchAt(position: number): MicroBatch {
 
 async function openTrainer(backend: Backend): Promise<Trainer> {
   const trainer = await createTrainer(backend, { ...config, sequencesPerMicroBatch: config.sequencesPerStep, microBatchesPerStep: 1 })
-  for (const tensor of listWeights(trainer.weights)) await backend.write(tensor, initialValues(config.model, tensor, config.seed))
+  await drawWeights(backend, config.model, trainer.weights, config.seed)
   return trainer
 }
 
@@ -63,7 +64,7 @@ async function train(backend: Backend, trainer: Trainer, start: LoopState, name:
   })
 }
 
-const zero: LoopState = { step: 0, tokens: 0, seconds: 0, loaderPosition: 0 }
+const zero: LoopState = { step: 0, tokens: 0, seconds: 0, loaderPosition: 0, earlierSteps: 0 }
 const lossesOf = (records: StepRecord[]): number[] => records.filter(({ step }) => step > 0).map(({ scalars }) => scalars.loss!)
 /** Largest relative difference of two curves. */
 const apart = (a: number[], b: number[]): number => Math.max(...a.map((value, i) => Math.abs(value / b[i]! - 1)))
@@ -147,7 +148,7 @@ describe.each(testGpus)('$name', (gpu) => {
     const { step, tokens, seconds, loaderPosition } = await resumeCheckpoint(cpu, trainer, join(folder, `${gpu.name}-lost-12`))
     expect(step).toBe(12)
     const rest: StepRecord[] = []
-    await train(cpu, trainer, { step, tokens, seconds, loaderPosition }, `${gpu.name}-rest`, (record) => rest.push(record))
+    await train(cpu, trainer, { step, tokens, seconds, loaderPosition, earlierSteps: 0 }, `${gpu.name}-rest`, (record) => rest.push(record))
     expect(rest[0]!.step).toBe(13)
     expect(apart(lossesOf(rest), curves.CPU!.slice(12))).toBeLessThan(2e-2)
     await cpu.close()

@@ -33,7 +33,9 @@ async function trainerOf(backend: Backend, c: ModelConfig): Promise<Trainer> {
   for (const tensor of listWeights(trainer.weights)) {
     const random = createRandom(9, tensor.name)
     // Norms off 1, so that their gradients count.
-    await backend.write(tensor, initialValues(c, tensor, 5).map((value) => Math.fround(value + (tensor.name.endsWith('Norm') ? 0.2 * random.nextNormal() : 0))))
+    const values = new Float32Array(elementCount(tensor))
+    initialValues(c, tensor, 5)(values)
+    await backend.write(tensor, values.map((value) => Math.fround(value + (tensor.name.endsWith('Norm') ? 0.2 * random.nextNormal() : 0))))
   }
   return trainer
 }

@@ -1,5 +1,6 @@
 /** Calls on runs: what the store knows of them, and what the supervisor does with them. */
 import { AppError } from '#core/shared/errors.ts'
+import { moeLayers } from '#core/shared/models.ts'
 import type { ExpertLoad, RunEvent, Series } from '#core/shared/runs.ts'
 import { listCheckpoints } from '#core/store/checkpoints.ts'
 import { readExpertCounts, readSeries, seriesKeys } from '#core/store/metrics.ts'
@@ -90,7 +91,8 @@ async function removeRun(services: Services, id: string, withCheckpoints: boolea
 /** Counts as shares of each layer's assignments, float32 [points × layers × experts]. */
 function readExpertLoad({ store }: Services, id: string, maxPoints: number): ExpertLoad {
   const run = requireNumber({ store }, id)
-  const { num_hidden_layers: layers, num_experts: experts } = findRun(store, id)!.config.model
+  const { model } = findRun(store, id)!.config
+  const [layers, experts] = [moeLayers(model).length, model.num_experts]
   const points = readExpertCounts(store, run, maxPoints).filter(({ counts }) => counts.length === layers * experts)
   const values = new Float32Array(points.length * layers * experts)
   points.forEach(({ counts }, point) => {
