@@ -1,36 +1,54 @@
 /**
- * The recipe that a later stage begins with, made from the checkpoint it starts from and that checkpoint's own recipe. Pure: the
- * wizard and the command line show and change what it gives.
+ * Recipes of later stages: what annealing, continuing, forking and upcycling take over from the run whose checkpoint they start from,
+ * and what they set themselves (reference sections 2 and 4.1.5). A proposal: everything in it can be changed before it is created.
  */
 import type { ModelConfig } from './models.ts'
+import { learningRateFactor } from './run-control.ts'
 import type { RunConfig, Stage } from './runs.ts'
-import { learningRateAt } from './schedule.ts'
 
-/** A checkpoint and the recipe it was trained by. */
-export type StageStart = { checkpointId: string; step: number; config: RunConfig }
+export type StartingPoint = { checkpointId: string; step: number; config: RunConfig; learningRate: number | null }
 
-/** OLMoE anneals over 23,842 steps after 1,200,000 (reference §2); a short run gets at least this many, if it has them. */
+/** Annealing in the paper: 23,842 steps after 1,200,000. */
 const annealShare = 0.02
-const leastAnnealSteps = 100
-/** Upcycled models of the paper: 8 experts, 2 of them for each token (reference §4.1.5). */
-const upcycled = { num_experts: 8, num_experts_per_tok: 2 }
+const leastAnnealSteps = 20
+/** The seed of the annealed data order: the paper reshuffles with another one. */
+const annealSeedOffset = 1
+const upcycleExperts = { num_experts: 8, num_experts_per_tok: 2 }
 
-/** The sparse model of a dense one: every expert as wide as the feed-forward network it is cloned from. */
-export function upcycledModel(dense: ModelConfig, experts: { num_experts: number; num_experts_per_tok: number } = upcycled): ModelConfig {
-  const width = dense.dense_intermediate_size ?? dense.intermediate_size
-  return { ...dense, ...experts, num_shared_experts: 0, intermediate_size: width, dense_intermediate_size: dense.decoder_sparse_step > 1 ? width : null }
+export function recipeFor(stage: Exclude<Stage, 'pretrain'>, { checkpointId, step, config, learningRate }: StartingPoint): RunConfig {
+  const base: RunConfig = {
+    ...config,
+    stage,
+    name: `${config.name} · ${stage}`.slice(0, 120),
+    startFrom: { checkpointId, optimizer: stage !== 'upcycle', noise: 0 },
+    control: { ...config.control, learningRateChanges: [], skips: [] },
+  }
+  const now = learningRate ?? config.optimizer.peakLearningRate
+  const optimizer = { ...config.optimizer, warmupSteps: 0, decaySteps: 0, scheduleSteps: null }
+  switch (stage) {
+    case 'anneal':
+      return {
+        ...base,
+        steps: Math.max(leastAnnealSteps, Math.round(annealShare * step)),
+        dataSeed: (config.dataSeed ?? config.seed) + annealSeedOffset,
+        optimizer: { ...optimizer, schedule: 'linear', peakLearningRate: now, minLearningRate: 0 },
+      }
+    case 'continue':
+      return { ...base, optimizer: { ...optimizer, schedule: 'constant', peakLearningRate: now, minLearningRate: Math.min(now, config.optimizer.minLearningRate) } }
+    case 'fork':
+      return { ...base, steps: Math.max(config.steps, step + 1), control: { ...config.control, learningRateChanges: keptChanges(config, step) } }
+    case 'upcycle':
+      return { ...base, model: upcycledModel(config.model), optimizer: { ...config.optimizer, scheduleSteps: null } }
+  }
 }
 
-/** The recipe of stage `stage` from `start`. */
-export function stageRecipe(stage: Exclude<Stage, 'pretrain'>, { checkpointId, step, config }: StageStart): RunConfig {
-  const recipe = { ...structuredClone(config), stage, startFrom: { checkpointId, optimizer: stage !== 'upcycle', noise: 0 } }
-  if (stage === 'upcycle') return { ...recipe, model: upcycledModel(config.model) }
-  if (stage !== 'anneal') return recipe
-  return {
-    ...recipe,
-    steps: Math.max(Math.ceil(annealShare * step), Math.min(step, leastAnnealSteps), 1),
-    // The same instances in another order; OLMoE's is 42.
-    dataSeed: (config.dataSeed ?? config.seed) === 42 ? 43 : 42,
-    optimizer: { ...config.optimizer, schedule: 'linear', peakLearningRate: learningRateAt(step, config.steps, config.optimizer), minLearningRate: 0, warmupSteps: 0, scheduleSteps: null, decaySteps: 0 },
-  }
+const keptChanges = (config: RunConfig, step: number): RunConfig['control']['learningRateChanges'] => {
+  const factor = learningRateFactor(config.control, step)
+  return factor === 1 ? [] : [{ fromStep: step + 1, factor }]
+}
+
+/** Every expert gets the dense network's width: cloning keeps it whole. Layers that stay dense keep theirs. */
+export function upcycledModel(model: ModelConfig, experts = upcycleExperts): ModelConfig {
+  const width = model.dense_intermediate_size ?? model.intermediate_size
+  return { ...model, ...experts, num_shared_experts: 0, intermediate_size: width, dense_intermediate_size: model.decoder_sparse_step > 1 ? width : null }
 }

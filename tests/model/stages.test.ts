@@ -14,7 +14,7 @@ import type { ModelConfig } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
 import { runConfigSchema, type RunConfig, type Stage } from '#core/shared/runs.ts'
 import { learningRateAt } from '#core/shared/schedule.ts'
-import { stageRecipe, upcycledModel } from '#core/shared/stages.ts'
+import { recipeFor, upcycledModel } from '#core/shared/stages.ts'
 import { microBatchesOf, nextTokenRows } from '#core/train/batch.ts'
 import { readCheckpoint, resumeCheckpoint, writeCheckpoint } from '#core/train/checkpoint.ts'
 import { runTraining, type LoopState } from '#core/train/loop.ts'
@@ -98,7 +98,7 @@ describe('a run that is cut off and resumed ends with the same bits', () => {
   test.each(['anneal', 'continue', 'fork'] as const)('%s', async (stage) => {
     const pretraining = recipe(variant('shared experts'))
     const base = await train(pretraining, `base-${stage}`, fresh(pretraining), 5)
-    const config = runConfigSchema.parse(stageRecipe(stage, { checkpointId: base.id, step: base.state.step, config: pretraining }))
+    const config = runConfigSchema.parse(recipeFor(stage, { checkpointId: base.id, step: base.state.step, config: pretraining, learningRate: 5e-3 }))
     const end = await throughAndResumed(config, stage === 'fork' ? 1 : 2)
     expect(end.state.earlierSteps).toBe(stage === 'fork' ? 0 : 5)
   })
@@ -106,7 +106,7 @@ describe('a run that is cut off and resumed ends with the same bits', () => {
   test('upcycle, with noise', async () => {
     const pretraining = recipe(variant('dense'))
     const base = await train(pretraining, 'base-upcycle', fresh(pretraining))
-    const config = stageRecipe('upcycle', { checkpointId: base.id, step: 8, config: pretraining })
+    const config = recipeFor('upcycle', { checkpointId: base.id, step: 8, config: pretraining, learningRate: null })
     await throughAndResumed(runConfigSchema.parse({ ...config, startFrom: { ...config.startFrom, noise: 0.5 } }), 3)
   })
 })
@@ -115,7 +115,7 @@ test('a fork with nothing changed is the run itself; one without moments, or a c
   const config = recipe(variant('OLMoE'))
   const through = await train(config, 'whole', fresh(config))
   await train(config, 'half', fresh(config), 4)
-  const later = (stage: Exclude<Stage, 'pretrain'>, optimizer: boolean) => ({ ...stageRecipe(stage, { checkpointId: 'half', step: 4, config }), startFrom: { checkpointId: 'half', optimizer, noise: 0 } })
+  const later = (stage: Exclude<Stage, 'pretrain'>, optimizer: boolean) => ({ ...recipeFor(stage, { checkpointId: 'half', step: 4, config, learningRate: 5e-3 }), startFrom: { checkpointId: 'half', optimizer, noise: 0 } })
   const ends = []
   for (const [i, one] of [later('fork', true), later('fork', false), later('continue', true)].entries()) ends.push(await train(one, `later-${i}`, begin(one)))
   expect(ends[0]!.losses).toEqual(through.losses.slice(4))
@@ -127,10 +127,10 @@ test('a fork with nothing changed is the run itself; one without moments, or a c
 
 test('annealing begins at the learning rate of its checkpoint, ends at 0 and meets data in another order', () => {
   const config = recipe(variant('OLMoE'))
-  const anneal = stageRecipe('anneal', { checkpointId: 'half', step: 4, config })
-  expect(anneal.optimizer.peakLearningRate).toBe(learningRateAt(4, 8, config.optimizer))
+  const anneal = recipeFor('anneal', { checkpointId: 'half', step: 4, config, learningRate: 4e-3 })
+  expect(anneal.optimizer.peakLearningRate).toBe(4e-3)
   expect(learningRateAt(anneal.steps, anneal.steps, anneal.optimizer)).toBe(0)
-  expect(anneal.dataSeed).toBe(42)
+  expect(anneal.dataSeed).not.toBe(config.dataSeed ?? config.seed)
   expect(anneal.startFrom).toEqual({ checkpointId: 'half', optimizer: true, noise: 0 })
 })
 
