@@ -9,9 +9,10 @@ import type { Backend } from '#core/backend/backend.ts'
 import { sha256File, writeFileAtomic, writeFolderAtomic, type WrittenFile } from '#core/formats/atomic.ts'
 import { manifestSchema, trainingStateSchema, type CheckpointManifest, type TrainingState } from '#core/shared/checkpoints.ts'
 import { AppError } from '#core/shared/errors.ts'
+import { isOlmoe } from '#core/shared/models.ts'
 import type { RunConfig } from '#core/shared/runs.ts'
 import type { Trainer } from './trainer.ts'
-import { loadMoments, loadWeightsInto, writeMoments, writeWeights } from './weights.ts'
+import { loadMoments, loadWeightsInto, variantModelType, writeMoments, writeWeights } from './weights.ts'
 
 export type CheckpointIdentity = Omit<CheckpointManifest, 'format' | 'version' | 'files' | 'step' | 'tokens'>
 
@@ -19,10 +20,11 @@ function damaged(folder: string, what: string): AppError {
   return new AppError('checkpoint.damaged', `${folder}: ${what}`, { params: { folder }, hint: 'This checkpoint cannot be trusted; the one before it can be resumed instead.' })
 }
 
-/** config.json as transformers writes it for OLMoE. */
+/** config.json as transformers writes it for OLMoE; a variant names itself as ours, so that nobody loads it as what it is not. */
 function huggingFaceConfig(config: RunConfig): object {
   const { rope_theta, ...fields } = config.model
-  return { architectures: ['OlmoeForCausalLM'], model_type: 'olmoe', ...fields, rope_theta, rope_parameters: { rope_theta, rope_type: 'default' }, torch_dtype: 'float32' }
+  const kind = isOlmoe(config.model) ? { architectures: ['OlmoeForCausalLM'], model_type: 'olmoe' } : { architectures: ['MoeWorkbenchForCausalLM'], model_type: variantModelType }
+  return { ...kind, ...fields, rope_theta, rope_parameters: { rope_theta, rope_type: 'default' }, torch_dtype: 'float32' }
 }
 
 /**
@@ -66,10 +68,16 @@ export function readCheckpoint(folder: string): { manifest: CheckpointManifest; 
   }
 }
 
-/** Loads weights and moments of a verified checkpoint into the trainer; returns its training state. */
-export async function resumeCheckpoint(backend: Backend, trainer: Trainer, folder: string): Promise<TrainingState> {
+/** The training state of a checkpoint all of whose files are what its manifest says. */
+export async function readVerified(folder: string): Promise<TrainingState> {
   const { manifest, state } = readCheckpoint(folder)
   await verifyFiles(folder, manifest)
+  return state
+}
+
+/** Loads weights and moments of a verified checkpoint into the trainer; returns its training state. */
+export async function resumeCheckpoint(backend: Backend, trainer: Trainer, folder: string): Promise<TrainingState> {
+  const state = await readVerified(folder)
   await loadWeightsInto(backend, folder, state.config.model, trainer.weights)
   await loadMoments(backend, state.config.model, trainer.moments, join(folder, 'optimizer.safetensors'))
   return state

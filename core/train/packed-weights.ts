@@ -25,11 +25,23 @@ function* packTensor(tensor: Tensor, matrices: Iterable<Float32Array>): Generato
   }
 }
 
+function concatenated(parts: readonly Float32Array[]): Float32Array {
+  const whole = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0))
+  let at = 0
+  for (const part of parts) {
+    whole.set(part, at)
+    at += part.length
+  }
+  return whole
+}
+
 /** Every tensor of a checkpoint folder with its packed bytes. */
 function packedTensors(folder: string, files: readonly SafetensorsFile[], config: ModelConfig, weights: PackedWeights): { tensor: Tensor; data: () => Generator<Uint8Array> }[] {
   return packedSources(config, weights).map(({ tensor, names, shape }) => {
+    const read = (name: string): Float32Array => findTensor(files, folder, name, shape).readFloat32(name)
     const matrices = function* (): Generator<Float32Array> {
-      for (const name of names) yield findTensor(files, folder, name, shape).readFloat32(name)
+      if (tensor.shape.length === 3 || names.length === 1) for (const name of names) yield read(name)
+      else yield concatenated(names.map(read))
     }
     return { tensor, data: () => packTensor(tensor, matrices()) }
   })

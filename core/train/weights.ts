@@ -11,6 +11,9 @@ import { declareWeights, huggingFaceParts, initialValues, listWeights, type Weig
 import { AppError } from '#core/shared/errors.ts'
 import { modelConfigSchema, type ModelConfig } from '#core/shared/models.ts'
 
+/** model_type of the family's variants that transformers has no name for. */
+export const variantModelType = 'moe_workbench'
+
 function invalid(path: string, field: string, what: string): AppError {
   return new AppError('model.invalid', `${path}: ${field}: ${what}`, { params: { file: path, field }, hint: 'Only OLMoE-family models can be opened: config.json and *.safetensors as Hugging Face writes them.' })
 }
@@ -25,7 +28,7 @@ export function readModelConfig(folder: string): ModelConfig {
     throw invalid(path, '(file)', error instanceof SyntaxError ? 'is not JSON' : 'cannot be read')
   }
   const type = (json as { model_type?: unknown } | null)?.model_type
-  if (type !== undefined && type !== 'olmoe') throw invalid(path, 'model_type', `is ${JSON.stringify(type)}, expected "olmoe"`)
+  if (type !== undefined && type !== 'olmoe' && type !== variantModelType) throw invalid(path, 'model_type', `is ${JSON.stringify(type)}, expected "olmoe"`)
   const parsed = modelConfigSchema.safeParse(json)
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!

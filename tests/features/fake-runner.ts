@@ -72,7 +72,7 @@ async function saveCheckpoint(job: TrainJob, step: number, loaderPosition: numbe
   const folder = join(job.paths.library, 'checkpoints', id)
   if (existsSync(folder)) return JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')) as CheckpointManifest
   const state: TrainingState = {
-    step, tokens: step * 64, seconds: step / 100, loaderPosition, rng: [], config: job.config, records,
+    step, tokens: step * 64, seconds: step / 100, loaderPosition, earlierSteps: 0, rng: [], config: job.config, records,
   }
   return writeFolderAtomic(folder, async (temporary) => {
     const files: CheckpointManifest['files'] = {}
