@@ -55,7 +55,7 @@ export type Trainer = {
   release(): void
 }
 
-export type TokenReading = { losses: Float32Array; predictions: Int32Array | null }
+export type TokenReading = { losses: ArrayLike<number>; predictions: Int32Array | null }
 
 /** Positions 0..sequence−1 of each sequence. */
 function positionsOf(tokens: number, sequence: number): Int32Array {
@@ -196,7 +196,7 @@ export async function createTrainer(backend: Backend, options: TrainerOptions): 
       return {
         read: async () => {
           const [losses, ...parts] = await reading.read()
-          return { losses: Float32Array.from(losses!), predictions: predicts ? Int32Array.from(parts.flatMap((part) => [...part])) : null }
+          return { losses: losses!, predictions: predicts ? Int32Array.from(parts.flatMap((part) => [...part])) : null }
         },
       }
     },
