@@ -33,17 +33,17 @@ function* orderItems(task: string, list: readonly string[], noun: string): Gener
   for (const [i, name] of list.entries()) {
     const next = list[(i + 1) % list.length]!
     const before = list[(i + list.length - 1) % list.length]!
-    const after = [`Which ${noun} comes after {0}?`, `What ${noun} follows {0}?`, `Name the ${noun} after {0}.`, `After {0} comes which ${noun}?`, `Tell me the ${noun} after {0}.`]
-    const first = [`Which ${noun} comes before {0}?`, `Name the ${noun} before {0}.`, `Before {0} comes which ${noun}?`, `Tell me the ${noun} before {0}.`]
-    for (const question of wordings(after, name)) yield { task, question, bare: next, sentence: `${next} comes after ${name}.` }
-    for (const question of wordings(first, name)) yield { task, question, bare: before, sentence: `${before} comes before ${name}.` }
+    const after = ['Which {1} comes after {0}?', 'What {1} follows {0}?', 'Name the {1} after {0}.', 'After {0} comes which {1}?', 'Tell me the {1} after {0}.', 'Say the {1} after {0}.', 'What {1} is after {0}?', 'Write the {1} after {0}.', 'Which is the {1} after {0}?', 'What comes after {0}?']
+    const first = ['Which {1} comes before {0}?', 'Name the {1} before {0}.', 'Before {0} comes which {1}?', 'Tell me the {1} before {0}.', 'Say the {1} before {0}.', 'What {1} is before {0}?', 'Write the {1} before {0}.', 'Which is the {1} before {0}?', 'What comes before {0}?']
+    for (const question of wordings(after, name, noun)) yield { task, question, bare: next, sentence: `${next} comes after ${name}.` }
+    for (const question of wordings(first, name, noun)) yield { task, question, bare: before, sentence: `${before} comes before ${name}.` }
   }
 }
 
 function* sumItems(): Generator<Item> {
   for (let a = 0; a <= 6; a++) {
     for (let b = 0; b <= 6; b++) {
-      const forms = ['What is {0} plus {1}?', 'How much is {0} and {1}?', 'Add {0} and {1}.', 'Tell me {0} plus {1}.', 'Give the sum of {0} and {1}.']
+      const forms = ['What is {0} plus {1}?', 'How much is {0} and {1}?', 'Add {0} and {1}.', 'Tell me {0} plus {1}.', 'Give the sum of {0} and {1}.', 'Say {0} plus {1}.', 'What do {0} and {1} make?', 'Write {0} plus {1}.']
       const [left, right, sum] = [numbers[a]!, numbers[b]!, numbers[a + b]!]
       for (const question of wordings(forms, left, right)) yield { task: 'addition', question, bare: sum, sentence: `${left} plus ${right} is ${sum}.` }
     }
@@ -72,10 +72,10 @@ function* copyItems(): Generator<Item> {
 
 function allItems(): Item[] {
   return [
-    ...tableItems('colour', colours, ['What colour is the {0}?', 'Which colour does the {0} have?', 'Tell me the colour of the {0}.', 'The {0} has which colour?', 'Name the colour of the {0}.', 'Say what colour the {0} is.'], 'The {0} is {1}.'),
+    ...tableItems('colour', colours, ['What colour is the {0}?', 'Which colour does the {0} have?', 'Tell me the colour of the {0}.', 'The {0} has which colour?', 'Name the colour of the {0}.', 'Say what colour the {0} is.', 'Say the colour of the {0}.', 'Write the colour of the {0}.'], 'The {0} is {1}.'),
     ...tableItems('sound', sounds, ['What does a {0} do?', 'What sound does a {0} make?', 'Tell me what a {0} does.', 'How does a {0} sound?', 'Say what a {0} does.', 'Which sound comes from a {0}?'], 'A {0} {1}.'),
     ...tableItems('legs', legs, ['How many legs has a {0}?', 'How many legs does a {0} have?', 'Count the legs of a {0}.', 'Tell me how many legs a {0} has.', 'A {0} has how many legs?', 'Say how many legs a {0} has.'], 'A {0} has {1} legs.'),
-    ...tableItems('opposite', opposites, ['What is the opposite of {0}?', 'Name the opposite of {0}.', 'Which word is the opposite of {0}?', 'Tell me the opposite of {0}.', 'Say the opposite of {0}.', 'The opposite of {0} is what?'], 'The opposite of {0} is {1}.'),
+    ...tableItems('opposite', opposites, ['What is the opposite of {0}?', 'Name the opposite of {0}.', 'Which word is the opposite of {0}?', 'Tell me the opposite of {0}.', 'Say the opposite of {0}.', 'The opposite of {0} is what?', 'Write the opposite of {0}.', 'What word is the opposite of {0}?', 'Give the opposite of {0}.', 'Which is the opposite of {0}?'], 'The opposite of {0} is {1}.'),
     ...orderItems('day', days, 'day'),
     ...orderItems('month', months, 'month'),
     ...sumItems(),

@@ -162,7 +162,7 @@ describe('the gradient of a step is the derivative of its loss', () => {
     await trainer.accumulate((await adapter.stepBatch(0, 4)).micros)
     for (const [of, gradient] of [[trainer.weights.head, trainer.gradients.head], [trainer.weights.layers[0]!.query, trainer.gradients.layers[0]!.query]] as const) {
       const [values, found] = [await backend.read(of), await backend.read(gradient)]
-      const at = found.reduce((best, value, i) => (Math.abs(value) > Math.abs(found[best]!) ? i : best), 0)
+      const at = Array.from(found).reduce((best, value, i) => (Math.abs(value) > Math.abs(found[best]!) ? i : best), 0)
       const moved = async (by: number): Promise<number> => {
         await backend.write(of, Float64Array.of(values[at]! + by) as never, at)
         return lossOf()
