@@ -133,10 +133,9 @@ export function createTokenizer(value: unknown, file = 'tokenizer.json'): Tokeni
     json,
     encode: createEncoder(json, readMerges(json, file)),
     decode(sequence) {
-      const decoder = createDecoder()
-      let text = ''
-      for (const id of sequence) text += decoder.push(id)
-      return text + decoder.end()
+      const parts: Uint8Array[] = []
+      for (const id of sequence) if (bytesOf[id]) parts.push(bytesOf[id])
+      return new TextDecoder('utf-8', { ignoreBOM: true }).decode(Buffer.concat(parts))
     },
     createDecoder,
     idOf: (token) => ids.get(token),
