@@ -7,7 +7,7 @@ import { once } from 'node:events'
 import { createRandom, type Random } from '#core/shared/random.ts'
 
 const vocabularySize = 60_000
-/** How many words that each call draws from are prepared at once. */
+/** Draws by Zipf's law that every word is taken from. */
 const drawn = 1 << 20
 
 function makeWords(random: Random): string[] {
@@ -22,13 +22,12 @@ export async function writeTexts(path: string, domain: string, sizeBytes: number
   // Frequency 1 / rank: the logarithm of the rank is even.
   const ranks = Uint16Array.from({ length: drawn }, () => Math.floor(Math.exp(random.nextFloat() * Math.log(vocabularySize))))
   const file = createWriteStream(path)
-  let [at, written, documents, last] = [0, 0, 0, '']
+  let [written, documents, last] = [0, 0, '']
   while (written < sizeBytes) {
-    at = (at + 1 + random.nextBelow(drawn)) % drawn
     const length = 100 + random.nextBelow(900)
     let text = ''
     for (let i = 0; i < length; i++) {
-      text += words[ranks[(at + i * 7) % drawn]!]!
+      text += words[ranks[random.nextUint32() % drawn]!]!
       text += i % 13 === 12 ? (i % 5 === 0 ? '.\n' : '. ') : ' '
     }
     if (documents % 50 === 49) text = `${last} again`
