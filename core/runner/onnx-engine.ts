@@ -3,6 +3,7 @@
  * referee of the export. One sequence; its cache is kept here between calls. It loads no native code before it is asked to.
  */
 import { join } from 'node:path'
+import type * as Runtime from 'onnxruntime-node'
 import type { InferenceSession, Tensor, TypedTensor } from 'onnxruntime-node'
 import type { Generator } from '#core/model/generator.ts'
 import { headWidth } from '#core/model/parameters.ts'
@@ -47,7 +48,7 @@ export async function openOnnxEngine(folder: string, { provider = 'cpu', threads
   const [G, W, V, L, E] = [config.num_key_value_heads, headWidth(config), config.vocab_size, config.num_hidden_layers, config.num_experts]
   const failed = (error: unknown): AppError =>
     new AppError('onnx.unavailable', `${join(folder, onnxFileName)}: ${(error as Error).message}`, { params: { file: join(folder, onnxFileName), provider, found: (error as Error).message }, hint: provider === 'cpu' ? 'Export the model again.' : 'This device cannot run it; choose the CPU.', cause: error })
-  let runtime: typeof import('onnxruntime-node')
+  let runtime: typeof Runtime
   let session: InferenceSession
   try {
     runtime = await import('onnxruntime-node')

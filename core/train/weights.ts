@@ -1,21 +1,11 @@
 /**
-<<<<<<< HEAD
- * Weights between a backend and files: whatever core/train/model-source.ts opens in, float32 safetensors with Hugging Face's names out.
- * One tensor is in JavaScript's memory at a time.
-=======
- * Weights of a backend, drawn from a seed or between it and files: Hugging Face OLMoE folders (config.json + *.safetensors with per-expert names, sharded or
- * not) in, float32 safetensors with the same names out. One tensor is in JavaScript's memory at a time.
->>>>>>> main
+ * Weights of a backend, drawn from a seed, or between it and files: whatever core/train/model-source.ts opens in, float32 safetensors
+ * with Hugging Face's names out. One tensor is in JavaScript's memory at a time.
  */
 import { elementCount, type Backend, type Tensor } from '#core/backend/backend.ts'
 import type { WrittenFile } from '#core/formats/atomic.ts'
-<<<<<<< HEAD
 import { openSafetensors, writeSafetensors, type TensorToWrite } from '#core/formats/safetensors.ts'
-import { declareWeights, huggingFaceParts, listWeights, type Weights } from '#core/model/parameters.ts'
-=======
-import { openSafetensors, writeSafetensors, type SafetensorsFile, type TensorToWrite } from '#core/formats/safetensors.ts'
 import { declareWeights, huggingFaceParts, initialValues, listWeights, type Weights } from '#core/model/parameters.ts'
->>>>>>> main
 import { AppError } from '#core/shared/errors.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { openModelSource, readConfigOf } from './model-source.ts'
@@ -32,8 +22,6 @@ export async function loadWeightsInto(backend: Backend, path: string, config: Mo
   }
 }
 
-<<<<<<< HEAD
-=======
 /** Elements drawn at a time: few, so that they stay in the cache and leave no garbage the size of a model. */
 const pieceElements = 1 << 18
 
@@ -51,12 +39,6 @@ export async function drawWeights(backend: Backend, config: ModelConfig, weights
   }
 }
 
-/** Reads a model folder's weights into allocated tensors. */
-export function loadWeightsInto(backend: Backend, folder: string, config: ModelConfig, weights: Weights): Promise<void> {
-  return loadParts(backend, folder, readModelFolder(folder).files, config, weights)
-}
-
->>>>>>> main
 /** Allocates and loads a model for inference. */
 export async function loadModel(backend: Backend, path: string): Promise<{ config: ModelConfig; weights: Weights }> {
   const config = readConfigOf(path)

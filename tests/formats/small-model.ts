@@ -6,13 +6,13 @@ import { createCpuBackend } from '#core/backend/cpu.ts'
 import { trainTokenizer } from '#core/data/bpe-trainer.ts'
 import { loadTokenizer, serializeTokenizer } from '#core/data/tokenizer.ts'
 import { writeSafetensors } from '#core/formats/safetensors.ts'
-import { declareWeights, huggingFaceParts, initialValues, listWeights } from '#core/model/parameters.ts'
+import { declareWeights, huggingFaceParts, initialValues } from '#core/model/parameters.ts'
 import { modelConfigSchema, type ModelConfig } from '#core/shared/models.ts'
 import { optimizerSchema } from '#core/shared/runs.ts'
 import { microBatchesOf, nextTokenRows } from '#core/train/batch.ts'
 import { huggingFaceConfig } from '#core/train/model-source.ts'
 import { createTrainer } from '#core/train/trainer.ts'
-import { writeWeights } from '#core/train/weights.ts'
+import { drawWeights, writeWeights } from '#core/train/weights.ts'
 
 export const smallConfig: ModelConfig = modelConfigSchema.parse({
   vocab_size: 512, hidden_size: 64, intermediate_size: 32, num_hidden_layers: 2, num_attention_heads: 4, num_experts: 8, num_experts_per_tok: 2,
@@ -31,7 +31,8 @@ async function writeFolder(folder: string, config: ModelConfig): Promise<void> {
 export async function writeSmallModel(folder: string, config = smallConfig): Promise<void> {
   await writeFolder(folder, config)
   const tensors = huggingFaceParts(config, declareWeights(config)).flatMap(({ tensor, parts }) => {
-    const values = initialValues(config, tensor, 7)
+    const values = new Float32Array(elementCount(tensor))
+    initialValues(config, tensor, 7)(values)
     return parts.map(({ name, shape, elementOffset }) => ({ name, shape, data: () => values.subarray(elementOffset, elementOffset + elementCount(shape)) }))
   })
   await writeSafetensors(join(folder, 'model.safetensors'), tensors, { format: 'pt' })
@@ -48,7 +49,7 @@ export async function writeTrainedModel(folder: string): Promise<void> {
     model: config, sequenceLength: sequence, sequencesPerMicroBatch: rows, microBatchesPerStep: 1, loadBalanceWeight: 0.01, routerZWeight: 0.001,
     optimizer: optimizerSchema.parse({}),
   })
-  for (const tensor of listWeights(trainer.weights)) await backend.write(tensor, initialValues(config, tensor, 7))
+  await drawWeights(backend, config, trainer.weights, 7)
   for (let step = 1; step <= 60; step++) {
     const batch = Int32Array.from({ length: rows * sequence }, (_, t) => ids[(step * 13 + Math.floor(t / sequence) * 29 + (t % sequence)) % ids.length]!)
     await trainer.accumulate(microBatchesOf(nextTokenRows(batch, sequence), batch.length))
