@@ -16,7 +16,7 @@ constexpr int64_t rowBlock = 8 * tileRows;
 constexpr int64_t columnBlock = 512 / tileColumns * tileColumns;
 constexpr int64_t fewRows = 4;
 constexpr int64_t fewRowsColumns = 16;
-constexpr int64_t ownRowsFloats = 1 << 18;   // of a packed A that a thread keeps for its own tiles
+constexpr int64_t ownRowsFloats = 288 << 10;  // of a packed A that a thread keeps for its own tiles: about what its cache holds
 constexpr int64_t ownStripUnits = 2048;
 constexpr int64_t lineBytes = 64;
 constexpr int64_t sharedTilesPerThread = 8, ownTilesPerThread = 4;
