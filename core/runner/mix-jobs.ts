@@ -9,6 +9,7 @@ import { openShard } from '#core/data/build/shard.ts'
 import { tokenizeSources, type ReadSource } from '#core/data/build/tokenize.ts'
 import { mixRow } from '#core/data/mix-manifest.ts'
 import { createPause } from '#core/data/pause.ts'
+import { baseOf } from '#core/data/readers/files.ts'
 import { openSource, type FileSource } from '#core/data/readers/source.ts'
 import { tokenBytesFor } from '#core/data/token-writer.ts'
 import { loadTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
@@ -25,20 +26,21 @@ type JobOf<K extends Job['kind']> = Extract<Job, { kind: K }>
 /** What a preview reads of each source. */
 const sampledDocuments = 300
 const sampledBytes = 1_000_000
-const shownDocuments = 40
+/** Documents that are shown of each source: the first ones, and the first that are dropped. */
+const shownDocuments = 30
 const shownCharacters = 600
 /** Vocabulary of the tokenizer that stands in for one that is not trained yet. */
 const standInVocabulary = 2048
 
-export function runBuildMixJob({ spec, paths }: JobOf<'buildMix'>, context: JobContext): Promise<'done' | 'stopped'> {
+export function runBuildMixJob({ spec, paths, textBytes }: JobOf<'buildMix'>, context: JobContext): Promise<'done' | 'stopped'> {
   const signal = stopSignal(context)
   const phase = phaseSender(context)
   return untilStopped(async () => {
-    const manifest = await buildMixOf(spec, '/', paths.library, {
+    const manifest = await buildMixOf(spec, null, paths.library, {
       signal,
-      onProgress(...progress) {
+      onProgress(name, done, total, unit) {
         signal.throwIfAborted()
-        phase(...progress)
+        phase(name, done, name === 'tokenize' && total === null && textBytes !== null ? Math.max(done, textBytes) : total, unit)
       },
     })
     context.send({ type: 'mix', mix: mixRow(manifest, spec.name, Date.now()) })
@@ -88,11 +90,12 @@ function comparisonIn(dropped: readonly Dropped[]): (id: string) => Shown[number
 function shownOf({ shards }: ReadSource, folder: string, tokenizer: Tokenizer, selection: Selection, dropped: readonly Dropped[]): Shown {
   const comparison = comparisonIn(dropped)
   const shown: Shown = []
+  const counts: [kept: number, dropped: number] = [0, 0]
   for (const name of shards) {
     const shard = openShard(folder, name)
     for (const [i, document] of shard.documents.entries()) {
-      if (shown.length === shownDocuments) return shown
       const isDropped = selection.fates.get(name)![i] === fate.dropped
+      if (counts[isDropped ? 1 : 0]++ >= shownDocuments) continue
       const text = tokenizer.decode(shard.idsOf(document).subarray(0, shownCharacters)).slice(0, shownCharacters)
       shown.push({ id: document.id, text, tokens: document.tokens, dropped: isDropped ? (document.verdict ?? comparison(document.id)) : null })
     }
@@ -103,7 +106,7 @@ function shownOf({ shards }: ReadSource, folder: string, tokenizer: Tokenizer, s
 /** Puts a few documents of each source through the very code of a build, in a folder of its own. */
 export async function previewFilters(spec: MixSpec, library: string, signal?: AbortSignal): Promise<FilterPreview> {
   const opened: FileSource[] = []
-  for (const source of spec.sources) opened.push((await openSource(source, '/')).source)
+  for (const source of spec.sources) opened.push((await openSource(source, baseOf(source.paths))).source)
   const sources = opened.map(firstDocuments)
   const tokenizer = spec.tokenizer === null ? await trainTokenizer(textsOf(sources), { vocabularySize: Math.min(standInVocabulary, spec.vocabularySize) }) : loadTokenizer(resolve('/', spec.tokenizer))
   const evaluationTexts = (spec.filters.contamination?.texts ?? []).map((file) => readEvaluationText('/', file))

@@ -44,7 +44,7 @@ export function requireDiskSpace(folder: string, needed: number): void {
   const free = bavail * bsize
   if (free >= needed) return
   const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`
-  throw new AppError('disk.tooSmall', `${folder}: found ${mebibytes(free)} of free space, expected about ${mebibytes(needed)} for this build`, { params: { file: folder, found: free, expected: needed }, hint: 'Free some space, take fewer sources, or put the library on another disk.' })
+  throw new AppError('disk.tooSmall', `${folder}: found ${mebibytes(free)} of free space, expected about ${mebibytes(needed)} for this build`, { params: { file: folder, freeBytes: free, neededBytes: needed }, hint: 'Free some space, take fewer sources, or put the library on another disk.' })
 }
 
 type Written = { domain: ManifestDomain; files: Record<string, FileRecord> }
