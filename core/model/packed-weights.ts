@@ -46,8 +46,11 @@ export function listPackedWeights(weights: PackedWeights): Tensor[] {
 
 const expertNames: Record<string, string> = { gate: 'gate_proj', up: 'up_proj', down: 'down_proj' }
 
+/** A tensor, the Hugging Face names of its matrices in order, and the shape of each. */
+export type PackedSource = { tensor: Tensor; names: string[]; shape: number[] }
+
 /** The Hugging Face matrices of every tensor, in listPackedWeights order: one, one per expert, or gate and up of a dense network, whose rows follow each other. */
-export function packedSources(config: ModelConfig, weights: PackedWeights): { tensor: Tensor; names: string[]; shape: number[] }[] {
+export function packedSources(config: ModelConfig, weights: PackedWeights): PackedSource[] {
   return weightSources(weights).map((source) => {
     const { tensor } = source
     if ('whole' in source) return { tensor, names: [source.whole], shape: [...tensor.shape] }

@@ -12,22 +12,14 @@ import { chatTemplateFiles } from '#core/formats/chat-template.ts'
 import type { ChatTemplate } from '#core/shared/chat-templates.ts'
 import { manifestSchema, trainingStateSchema, type CheckpointManifest, type TrainingState } from '#core/shared/checkpoints.ts'
 import { AppError } from '#core/shared/errors.ts'
-import { isOlmoe } from '#core/shared/models.ts'
-import type { RunConfig } from '#core/shared/runs.ts'
+import { huggingFaceConfig } from './model-source.ts'
 import type { Trainer } from './trainer.ts'
-import { loadMoments, loadWeightsInto, variantModelType, writeMoments, writeWeights } from './weights.ts'
+import { loadMoments, loadWeightsInto, writeMoments, writeWeights } from './weights.ts'
 
 export type CheckpointIdentity = Omit<CheckpointManifest, 'format' | 'version' | 'files' | 'step' | 'tokens'>
 
 function damaged(folder: string, what: string): AppError {
   return new AppError('checkpoint.damaged', `${folder}: ${what}`, { params: { folder }, hint: 'This checkpoint cannot be trusted; the one before it can be resumed instead.' })
-}
-
-/** config.json as transformers writes it for OLMoE; a variant names itself as ours, so that nobody loads it as what it is not. */
-function huggingFaceConfig(config: RunConfig): object {
-  const { rope_theta, ...fields } = config.model
-  const kind = isOlmoe(config.model) ? { architectures: ['OlmoeForCausalLM'], model_type: 'olmoe' } : { architectures: ['MoeWorkbenchForCausalLM'], model_type: variantModelType }
-  return { ...kind, ...fields, rope_theta, rope_parameters: { rope_theta, rope_type: 'default' }, torch_dtype: 'float32' }
 }
 
 /**
@@ -39,7 +31,7 @@ export function writeCheckpoint(backend: Backend, trainer: Trainer, state: Train
   return writeFolderAtomic(join(checkpointsFolder, identity.id), async (folder) => {
     const text = (name: string, content: string): Promise<WrittenFile> => writeFileAtomic(join(folder, name), [content])
     const files: Record<string, WrittenFile> = {
-      'config.json': await text('config.json', `${JSON.stringify(huggingFaceConfig(state.config), null, 2)}\n`),
+      'config.json': await text('config.json', `${JSON.stringify(huggingFaceConfig(model, 'float32'), null, 2)}\n`),
       'tokenizer.json': await text('tokenizer.json', readFileSync(tokenizerPath, 'utf8')),
       'state.json': await text('state.json', JSON.stringify(state)),
       'model.safetensors': await writeWeights(backend, model, trainer.weights, join(folder, 'model.safetensors')),

@@ -4,7 +4,6 @@
  */
 import { join } from 'node:path'
 import { elementCount, type Backend, type Tensor } from '#core/backend/backend.ts'
-import { openSafetensors, type SafetensorsFile } from '#core/formats/safetensors.ts'
 import { huggingFaceParts, initialValues, declareWeights, type Weights } from '#core/model/parameters.ts'
 import { AppError } from '#core/shared/errors.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
@@ -13,7 +12,8 @@ import type { RunConfig, StartFrom } from '#core/shared/runs.ts'
 import { readVerified } from './checkpoint.ts'
 import type { LoopState } from './loop.ts'
 import type { Trainer } from './trainer.ts'
-import { findTensor, loadMoments, loadWeightsInto, readModelFolder } from './weights.ts'
+import { openModelSource } from './model-source.ts'
+import { loadMoments, loadWeightsInto } from './weights.ts'
 
 /** Throws AppError `run.otherModel` naming the first tensor in which a checkpoint's model differs from the run's. */
 function requireSameTensors(found: ModelConfig, expected: ModelConfig, checkpointId: string): void {
@@ -44,10 +44,8 @@ export function denseNameOf(name: string): string {
  * expert, a new router. `noise` of the weights of each routed expert are drawn anew.
  */
 export async function loadUpcycled(backend: Backend, folder: string, config: ModelConfig, weights: Weights, { seed, noise }: { seed: number; noise: number }): Promise<void> {
-  const files: SafetensorsFile[] = []
+  const source = openModelSource(folder)
   try {
-    for (const path of readModelFolder(folder).files) files.push(openSafetensors(path))
-    const read = (name: string, shape: readonly number[]): Float32Array => findTensor(files, folder, denseNameOf(name), shape).readFloat32(denseNameOf(name))
     const routers = new Set<Tensor>(weights.layers.flatMap(({ moe }) => (moe ? [moe.router] : [])))
     for (const { tensor, parts } of huggingFaceParts(config, weights)) {
       if (routers.has(tensor)) {
@@ -58,11 +56,11 @@ export async function loadUpcycled(backend: Backend, folder: string, config: Mod
       }
       for (const { name, shape, elementOffset } of parts) {
         const share = name.includes('.mlp.experts.') ? noise : 0
-        await backend.write(tensor, addNoise(read(name, shape), share, config.initializer_range, seed, `upcycle/${name}`), elementOffset)
+        await backend.write(tensor, addNoise(source.read(denseNameOf(name), shape), share, config.initializer_range, seed, `upcycle/${name}`), elementOffset)
       }
     }
   } finally {
-    files.forEach((file) => file.close())
+    source.close()
   }
 }
 

@@ -147,7 +147,7 @@ async function buildMix(vocabularySize: number, script: Script): Promise<void> {
   }
   const mix: Mix = {
     id: 'sample-mix', name: 'Sample', hash: 'hash', createdAt: Date.now(), vocabularySize, tokenizerHash: 't',
-    domains: [{ name: 'speeches', licence: 'CC0-1.0', documents: 1, bytes: 10, trainTokens: 8, validationTokens: 2, epochs: 1 }], trainTokens: 8, validationTokens: 2, sizeBytes: 20,
+    domains: [{ name: 'speeches', licence: 'CC0-1.0', documents: 1, bytes: 10, words: 2, trainTokens: 8, validationTokens: 2, epochs: 1 }], trainTokens: 8, validationTokens: 2, sizeBytes: 20,
   }
   send({ type: 'mix', mix })
   end({ type: 'end', outcome: 'done' })

@@ -10,6 +10,7 @@ import { createCpuBackend } from '#core/backend/cpu.ts'
 import { createReferenceBackend } from '#core/backend/reference.ts'
 import { openSafetensors } from '#core/formats/safetensors.ts'
 import { declareWeights, listWeights } from '#core/model/parameters.ts'
+import { createSequences } from '#core/model/sequences.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
 import { runConfigSchema, type RunConfig, type Stage } from '#core/shared/runs.ts'
@@ -21,7 +22,9 @@ import { runTraining, type LoopState } from '#core/train/loop.ts'
 import { trainerOptionsOf } from '#core/train/options.ts'
 import { addNoise, denseNameOf, loadUpcycled, startFromCheckpoint } from '#core/train/start.ts'
 import { createTrainer, type Trainer } from '#core/train/trainer.ts'
-import { drawWeights, readModelConfig } from '#core/train/weights.ts'
+import { readModelConfig } from '#core/train/model-source.ts'
+import { loadPackedModel } from '#core/train/packed-weights.ts'
+import { drawWeights, loadModel } from '#core/train/weights.ts'
 import { plainForward } from './plain-model.ts'
 import { variant, variantConfigs } from './variant-configs.ts'
 
@@ -212,6 +215,20 @@ test('a variant’s config.json says what it is, and opens again; OLMoE’s is O
     expect(readModelConfig(join(folder, id))).toEqual(config.model)
     expect(readCheckpoint(join(folder, id)).state.config).toEqual(config)
   }
+})
+
+test.each(variantConfigs)('packed, $name generates what its checkpoint does', async ({ name, config }) => {
+  const { id } = await train(recipe(config), `packed ${name}`, fresh(recipe(config)), 1)
+  const [plain, packed] = [await loadModel(cpu, join(folder, id)), loadPackedModel(cpu, join(folder, id), 'bf16')]
+  const logits = []
+  for (const weights of [plain.weights, packed.weights]) {
+    const generator = createSequences(cpu, config, weights, { count: 1, capacity: 8 })
+    logits.push(Float32Array.from(await generator.feed(0, [3, 1, 4, 1])))
+    generator.release()
+  }
+  const [expected, found] = logits as [Float32Array, Float32Array]
+  const size = Math.max(...expected.map(Math.abs))
+  expect(Math.max(...expected.map((value, v) => Math.abs(value - found[v]!))) / size).toBeLessThan(0.03)
 })
 
 describe('schedules', () => {
