@@ -2,6 +2,7 @@
 import { buildsContract } from './builds.ts'
 import { chatsContract } from './chats.ts'
 import { checkpointsContract } from './checkpoints.ts'
+import { conversationsContract } from './conversations.ts'
 import { devicesContract } from './devices.ts'
 import { estimatesContract } from './estimates.ts'
 import { experimentsContract } from './experiments.ts'
@@ -17,6 +18,7 @@ export const contract = {
   builds: buildsContract,
   chats: chatsContract,
   checkpoints: checkpointsContract,
+  conversations: conversationsContract,
   devices: devicesContract,
   estimates: estimatesContract,
   experiments: experimentsContract,

@@ -102,7 +102,7 @@ export async function writePackedModel(path: string, type: PackedDType, folder: 
 /** Converts a Hugging Face folder to a new folder `out` with a packed file, its config.json and tokenizer. */
 export function packModel(folder: string, type: PackedDType, out: string, progress: (tensor: string, index: number, count: number) => void): Promise<WrittenFile> {
   return writeFolderAtomic(out, async (temporary) => {
-    for (const name of ['config.json', 'tokenizer.json', 'tokenizer_config.json']) if (existsSync(join(folder, name))) copyFileSync(join(folder, name), join(temporary, name))
+    for (const name of ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'chat_template.json']) if (existsSync(join(folder, name))) copyFileSync(join(folder, name), join(temporary, name))
     return writePackedModel(folder, type, temporary, progress)
   })
 }

@@ -18,7 +18,8 @@ import { computeReference, createAdapter, sequenceLogProbs } from '#core/train/a
 import { dpo, kto, type Labelled } from '#core/train/objectives.ts'
 import { trainerOptionsOf } from '#core/train/options.ts'
 import { createTrainer, type Trainer } from '#core/train/trainer.ts'
-import { loadWeightsInto, readModelFolder } from '#core/train/weights.ts'
+import { readModelConfig } from '#core/train/model-source.ts'
+import { loadWeightsInto } from '#core/train/weights.ts'
 import { patienceMs } from '../gpu/adapters.ts'
 
 vi.setConfig({ testTimeout: patienceMs })
@@ -29,7 +30,7 @@ const folderOf = (name: string): string => join(import.meta.dirname, '../fixture
 const backends = { reference: async (): Promise<Backend> => createReferenceBackend(), cpu: async (): Promise<Backend> => createCpuBackend({ threads: 2 }) }
 
 function recipe(name: string, stage: 'sft' | 'dpo' | 'kto', sequenceLength: number, sequencesPerStep: number, adaptation: object = {}): RunConfig {
-  const { config: model } = readModelFolder(join(folderOf(name), 'model'))
+  const model = readModelConfig(join(folderOf(name), 'model'))
   return runConfigSchema.parse({
     stage, startFrom: { checkpointId: 'start', optimizer: false }, model, steps: 1, sequenceLength, sequencesPerStep, loadBalanceWeight: 0, routerZWeight: 0,
     adaptation: { data: ['made here'], ...adaptation }, optimizer: { clip: 0, weightDecay: 0 },

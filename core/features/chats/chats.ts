@@ -3,13 +3,16 @@
  * what was made is kept. One reply at a time per chat.
  */
 import { randomInt } from 'node:crypto'
+import { join } from 'node:path'
+import { endOfText } from '#core/data/tokenizer.ts'
+import { readChatTemplate } from '#core/formats/chat-template.ts'
 import type { Chat, ChatEvent, Message, Sampling } from '#core/shared/chats.ts'
 import { AppError } from '#core/shared/errors.ts'
 import { deleteChat, deleteMessage, findChat, insertChat, insertMessage, listChats, setChatTitle, updateMessage } from '#core/store/chats.ts'
 import { api } from '../api.ts'
 import { requireCheckpoint } from '../checkpoints/checkpoints.ts'
-import type { Services } from '../services.ts'
-import { promptOf, titleOf } from './text.ts'
+import { checkpointsFolder, type Services } from '../services.ts'
+import { promptOf, templatedPrompt, titleOf } from './text.ts'
 
 const saveEveryMs = 1000
 
@@ -86,7 +89,9 @@ async function* reply(services: Services, chat: Chat, user: Message | null, samp
   try {
     const before = storeTurn(services, chat, user, message)
     yield { type: 'start', user, reply: message }
-    const made = inference.generate(chat.checkpointId, promptOf(before), { ...sampling, seed }, signal)
+    const template = readChatTemplate(join(checkpointsFolder(services.host), chat.checkpointId))
+    const prompt = template === null ? promptOf(before) : templatedPrompt(template, before, endOfText)
+    const made = inference.generate(chat.checkpointId, prompt, { ...sampling, seed }, signal)
     yield* grow(services, message, made)
     yield { type: 'end', reply: message }
   } catch (error) {

@@ -18,7 +18,7 @@ export type HuggingFaceDtype = 'bf16' | 'f32'
 /** transformers' own limit. */
 const shardLimitBytes = 5_000_000_000
 /** Files of a tokenizer and of how to talk to the model, taken over where they are. */
-export const tokenizerFiles = ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja'] as const
+export const tokenizerFiles = ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja', 'chat_template.json'] as const
 
 function generationConfig({ eos_token_id, pad_token_id }: ModelConfig): object {
   return { _from_model_config: true, ...(eos_token_id !== null && { eos_token_id }), ...(pad_token_id !== null && { pad_token_id }) }
