@@ -6,7 +6,7 @@
 namespace moe::MOE_KERNELS {
 
 // Where a tile goes: sums + add (unless null) to c, as floats or bf16, the top left rows × columns of it. `isFar`: c is not in
-// a near cache, so its lines are asked for before the sums are made.
+// a near cache, so its lines are asked for before the sums are made. `streams`: c, floats in whole lines, is stored past the caches.
 struct TileOut {
   void* c;
   bool half;
@@ -14,6 +14,7 @@ struct TileOut {
   const float* add;
   int64_t addStride;
   bool isFar = false;
+  bool streams = false;
 };
 
 // Memory that will be read soon: a line at `at`, at + step, and so on, one for each unit that is multiplied meanwhile.
@@ -35,11 +36,14 @@ inline __m512 multiplyUnit(Mixed, __m512 sum, const float* a, __m512i b) {
 #endif
 
 inline void storeSums(const TileOut& out, int64_t i, int64_t j, __m512 sum, __mmask16 columns) {
-  if (out.add) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(columns, out.add + i * out.addStride + j));
+  // Without a summand to zero all the same: what flushing may leave of a sum, −0, is then 0.
+  sum = _mm512_add_ps(sum, out.add ? _mm512_maskz_loadu_ps(columns, out.add + i * out.addStride + j) : _mm512_setzero_ps());
 #if MOE_BF16
   if (out.half) return _mm256_mask_storeu_epi16(static_cast<Half*>(out.c) + i * out.cStride + j, columns, (__m256i)_mm512_cvtneps_pbh(sum));
 #endif
-  _mm512_mask_storeu_ps(static_cast<float*>(out.c) + i * out.cStride + j, columns, sum);
+  float* c = static_cast<float*>(out.c) + i * out.cStride + j;
+  if (out.streams && columns == 0xffff) return _mm512_stream_ps(c, sum);
+  _mm512_mask_storeu_ps(c, columns, sum);
 }
 
 inline void fetchLines(const TileOut& out, int64_t rows) {
@@ -55,7 +59,7 @@ inline void fetchLines(const TileOut& out, int64_t rows) {
 template <class Kind, int64_t height>
 void multiplyRows(int64_t units, const float* a, const float* b, const TileOut& out, int64_t rows, int64_t columns, Ahead next) {
   constexpr int64_t ahead = 8 * tileColumns;
-  if (out.isFar) fetchLines(out, rows);
+  if (out.isFar && !out.streams) fetchLines(out, rows);
   __m512 sum[height][tileVectors];
   MOE_UNROLL
   for (int64_t i = 0; i < height; i++) {
