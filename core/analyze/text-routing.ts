@@ -8,7 +8,7 @@ import { relativeEntropy } from './counters.ts'
 import { biasesOf, withTopK } from './intervene.ts'
 import { createRoutedPass, routingShape } from './pass.ts'
 
-export type Words = { encode(text: string): number[]; decode(ids: readonly number[]): string; createDecoder(): { push(id: number): string } }
+export type Words = { encode(text: string): Iterable<number>; decode(ids: readonly number[]): string; createDecoder(): { push(id: number): string } }
 
 /** Positions of a pass are a multiple of this: a handful of shapes for any text. */
 const step = 32

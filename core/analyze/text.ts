@@ -59,7 +59,7 @@ export function openMixText(folder: string, manifest: MixManifest, data: Extract
 }
 
 /** One text, given as its tokens, as a domain of its own. Throws AppError analyze.noText when it has fewer than two. */
-export function givenText(tokens: readonly number[], name: string, { sequence, sequences }: Cut): AnalysedText {
+export function givenText(tokens: ArrayLike<number>, name: string, { sequence, sequences }: Cut): AnalysedText {
   if (tokens.length < 2) throw new AppError('analyze.noText', 'The text has fewer than two tokens', { params: { split: 'text' }, hint: 'Give more text.' })
   const size = sequence * sequences
   return {
