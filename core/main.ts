@@ -25,6 +25,9 @@ import { lockLibrary } from './features/jobs/lock.ts'
 import { createOrphans } from './features/jobs/orphans.ts'
 import { createSupervisor } from './features/jobs/supervisor.ts'
 import { createTasks } from './features/jobs/tasks.ts'
+import { estimatesRouter } from './features/estimates/estimates.ts'
+import { experimentsRouter } from './features/experiments/experiments.ts'
+import { lineageRouter } from './features/lineage/lineage.ts'
 import { mixesRouter } from './features/mixes/mixes.ts'
 import { reconcileMixes } from './features/mixes/reconcile.ts'
 import { quickstartRouter } from './features/quickstart/quickstart.ts'
@@ -36,6 +39,7 @@ import { sourcesRouter } from './features/sources/sources.ts'
 import { removeStrayFiles } from './features/sources/uploads.ts'
 import { systemRouter } from './features/system/system.ts'
 import { tokenizersRouter } from './features/tokenizers/tokenizers.ts'
+import { planOnMachine } from './runner/memory-plan.ts'
 import type { BuildEvent } from './shared/builds.ts'
 import type { Analysis } from './shared/analyses.ts'
 import type { contract } from './shared/contract.ts'
@@ -70,6 +74,9 @@ const router = api.router({
   chats: chatsRouter,
   checkpoints: checkpointsRouter,
   devices: devicesRouter,
+  estimates: estimatesRouter,
+  experiments: experimentsRouter,
+  lineage: lineageRouter,
   mixes: mixesRouter,
   quickstart: quickstartRouter,
   runs: runsRouter,
@@ -113,6 +120,7 @@ async function openServices(host: Host): Promise<Services> {
     tasks: createTasks({ host, store }),
     devices: createDevices({ host, store }),
     inference: createInferencePool({ host, store }),
+    planMemory: planOnMachine,
   }
   const orphans = createOrphans({ host, store }, (runId) => {
     afterOrphan(services, runId).catch((error: unknown) => host.log('error', `after a lost runner: ${String(error)}`))
@@ -126,6 +134,7 @@ async function openServices(host: Host): Promise<Services> {
   removeStrayFiles(services)
   settleBuilds(services)
   settleSources(services)
+  services.supervisor.pump()
   return services
 }
 

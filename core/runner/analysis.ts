@@ -16,7 +16,7 @@ import type { Ablation, AnalysisSpec, RoutingCounters } from '#core/shared/analy
 import { AppError } from '#core/shared/errors.ts'
 import type { AnalysedCheckpoint } from '#core/shared/jobs.ts'
 import { loadModel } from '#core/train/weights.ts'
-import { machineMemoryBytes } from './device.ts'
+import { machineMemoryBytes } from './memory-plan.ts'
 
 /** Tokens of a batch: what the kernels are busy with while the batch before is counted. */
 const batchTokens = 2048
