@@ -36,7 +36,9 @@ export function biasesOf(c: ModelConfig, { off, force }: Pick<Intervention, 'off
 /** The configuration that an intervention's k makes of a model. Throws AppError analyze.topK. */
 export function withTopK(c: ModelConfig, topK: number | null): ModelConfig {
   if (topK === null || topK === c.num_experts_per_tok) return c
-  if (topK <= c.num_experts) return { ...c, num_experts_per_tok: topK }
+  // The width of dense layers follows k unless it is given.
+  const dense_intermediate_size = c.dense_intermediate_size ?? (c.num_experts_per_tok + c.num_shared_experts) * c.intermediate_size
+  if (topK <= c.num_experts) return { ...c, num_experts_per_tok: topK, dense_intermediate_size }
   throw new AppError('analyze.topK', `k is ${topK}, the model has ${c.num_experts} experts`, { params: { found: topK, expected: c.num_experts }, hint: 'Choose a smaller k.' })
 }
 

@@ -68,17 +68,12 @@ export async function createRoutedPass(backend: Backend, c: ModelConfig, weights
   const { experts: E, topK: K, vocabulary: V } = routingShape(c)
   const T = options.sequence * options.sequences
   const layers = moeLayers(c)
-  const tap = (name: string, width: number, dtype?: 'i32'): Tensor[] => {
-    const taps: Tensor[] = []
-    for (const layer of layers) taps[layer] = persistent(`${name}.${layer}`, [T, width], dtype)
-    return taps
-  }
+  const tap = (name: string, width: number, dtype?: 'i32'): Tensor[] => layers.map((layer) => persistent(`${name}.${layer}`, [T, width], dtype))
   const taps = { experts: tap('experts', K, 'i32'), gate: tap('gate', K), logits: tap('routerLogits', E), ...(options.bias && { bias: tap('bias', E) }) }
   const batch = { ids: persistent('ids', [T], 'i32'), positions: persistent('positions', [T], 'i32'), sequence: options.sequence }
   const chunks = options.head ? declareChunks(T, V) : []
-  const present = (tensors: Tensor[]): Tensor[] => layers.map((layer) => tensors[layer]!)
-  const outputs = [taps.experts, taps.gate, taps.logits].flatMap(present)
-  const tensors = [batch.ids, batch.positions, ...outputs, ...(taps.bias ? present(taps.bias) : []), ...chunks.flatMap(({ rows, targets, predicted, probability }) => [rows, targets, predicted, probability])]
+  const outputs = [...taps.experts, ...taps.gate, ...taps.logits]
+  const tensors = [batch.ids, batch.positions, ...outputs, ...(taps.bias ?? []), ...chunks.flatMap(({ rows, targets, predicted, probability }) => [rows, targets, predicted, probability])]
   backend.allocate(tensors)
   const plan: PreparedPlan = await backend.prepare(
     record('routed pass', (b) => {
@@ -130,7 +125,7 @@ export async function createRoutedPass(backend: Backend, c: ModelConfig, weights
     async setBias(layer, bias) {
       const rows = new Float32Array(T * E)
       for (let t = 0; t < T; t++) rows.set(bias, t * E)
-      await backend.write(taps.bias![layers[layer]!]!, rows)
+      await backend.write(taps.bias![layer]!, rows)
     },
     release: () => backend.release(tensors),
   }
