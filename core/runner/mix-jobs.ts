@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path'
 import { trainTokenizer } from '#core/data/bpe-trainer.ts'
 import { neededBytes } from '#core/data/build/build.ts'
 import { fate, selectDocuments, type Selection } from '#core/data/build/select.ts'
-import { openShard } from '#core/data/build/shard.ts'
+import { openShards } from '#core/data/build/shard.ts'
 import { tokenizeSources, type ReadSource } from '#core/data/build/tokenize.ts'
 import { mixRow } from '#core/data/mix-manifest.ts'
 import { createPause } from '#core/data/pause.ts'
@@ -55,10 +55,10 @@ function firstDocuments(source: FileSource): Sampled {
   return {
     ...source,
     isWhole: () => isWhole,
-    async *documents(onBadRow) {
+    async *documents(onBadRow, onRead) {
       let [count, bytes] = [0, 0]
       isWhole = false
-      for await (const document of source.documents(onBadRow)) {
+      for await (const document of source.documents(onBadRow, onRead)) {
         if (count >= sampledDocuments || bytes >= sampledBytes) return
         count++
         bytes += Buffer.byteLength(document.text)
@@ -91,10 +91,9 @@ function shownOf({ shards }: ReadSource, folder: string, tokenizer: Tokenizer, s
   const comparison = comparisonIn(dropped)
   const shown: Shown = []
   const counts: [kept: number, dropped: number] = [0, 0]
-  for (const name of shards) {
-    const shard = openShard(folder, name)
+  for (const shard of openShards(folder, shards)) {
     for (const [i, document] of shard.documents.entries()) {
-      const isDropped = selection.fates.get(name)![i] === fate.dropped
+      const isDropped = selection.fates.get(shard.name)![i] === fate.dropped
       if (counts[isDropped ? 1 : 0]++ >= shownDocuments) continue
       const text = tokenizer.decode(shard.idsOf(document).subarray(0, shownCharacters)).slice(0, shownCharacters)
       shown.push({ id: document.id, text, tokens: document.tokens, dropped: isDropped ? (document.verdict ?? comparison(document.id)) : null })
@@ -113,13 +112,13 @@ export async function previewFilters(spec: MixSpec, library: string, signal?: Ab
   const folder = mkdtempSync(join(tmpdir(), 'moe-preview-'))
   try {
     const read = await tokenizeSources(sources, tokenizer, spec.filters, folder, { threads: 1, signal })
-    const work = { read, folder, tokenizer, filters: spec.filters, split: spec.heldOut, pause: createPause(signal), onProgress: () => undefined }
+    const work = { read, folder, tokenizer, filters: spec.filters, split: spec.heldOut, threads: 1, pause: createPause(signal), onProgress: () => undefined }
     const selection = await selectDocuments(work, evaluationTexts)
     const { bavail, bsize } = statfsSync(library)
     return {
       tokenizer: spec.tokenizer === null ? 'sampled' : 'chosen',
       sources: read.map((one, i) => {
-        const tokens = one.shards.reduce((sum, name) => sum + openShard(folder, name).tokens, 0)
+        const tokens = [...openShards(folder, one.shards)].reduce((sum, shard) => sum + shard.tokens, 0)
         const dropped = selection.dropped[i]!
         return {
           name: one.source.name,

@@ -16,6 +16,8 @@ export type SourceFile = {
   compression: Compression
   sizeBytes: number
   modifiedMs: number
+  /** Hears how many of `sizeBytes` have been read so far. */
+  onRead?: (bytes: number) => void
 }
 export type FoundFiles = { files: SourceFile[]; leftOut: { file: string; reason: string }[] }
 
