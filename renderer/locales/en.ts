@@ -161,7 +161,7 @@ export const en = {
     smoothing: 'Smoothing',
     log: 'Log loss axis',
     reset: 'Reset zoom',
-    zoomHint: 'Drag to zoom, Shift and drag or arrow keys to pan, double-click to reset',
+    zoomHint: 'Drag to zoom, Shift and wheel or arrow keys to pan, double-click to reset',
     validationByDomain: 'Held-out loss by domain',
     axis: { label: 'Axis', steps: 'Steps', tokens: 'Tokens', flops: 'FLOPs', time: 'Time' },
     empty: { title: 'No steps yet', text: 'The curves begin with the first training step.' },

@@ -162,7 +162,7 @@ export const zh: typeof en = {
     smoothing: '平滑',
     log: '损失用对数轴',
     reset: '重置缩放',
-    zoomHint: '拖动以缩放，按住 Shift 拖动或用方向键平移，双击以重置',
+    zoomHint: '拖动以缩放，按住 Shift 滚动或用方向键平移，双击以重置',
     validationByDomain: '各领域的留出集损失',
     axis: { label: '横轴', steps: '步数', tokens: '词元', flops: 'FLOPs', time: '时间' },
     empty: { title: '还没有训练步', text: '曲线从第一个训练步开始。' },
