@@ -46,5 +46,7 @@ test('a fork is proposed from a checkpoint, with its estimate', async () => {
   const [checkpoint] = await served.core.client.checkpoints.list({ runId: workbench.run.id })
   await visit(workbench, `/runs/new?checkpoint=${checkpoint!.id}&stage=fork`)
   await expect.poll(() => page.getByText('Disk for checkpoints').count(), { timeout: 10_000 }).toBe(1)
+  // The estimate follows the recipe after a moment.
+  await page.waitForTimeout(800)
   await look('new-run-fork')
 })
