@@ -241,6 +241,13 @@ export const en = {
     queue: 'Queue behind the running one',
     fix: 'Check “{field}”',
     recipe: 'Full recipe',
+    open: 'Open a recipe',
+    save: 'Save as a file',
+    edit: 'Edit every knob',
+    apply: 'Use this recipe',
+    notJson: 'That is not JSON: {message}',
+    size: 'Size',
+    sizeHelp: 'Sets everything below: width, experts, learning rate, batch and length of training. The last one is the paper’s model.',
     field: {
       name: 'Name',
       mix: 'Mix',

@@ -242,6 +242,13 @@ export const zh: typeof en = {
     queue: '排在当前训练之后',
     fix: '请检查“{field}”',
     recipe: '完整配方',
+    open: '打开配方',
+    save: '保存为文件',
+    edit: '编辑所有参数',
+    apply: '使用此配方',
+    notJson: '这不是 JSON：{message}',
+    size: '规模',
+    sizeHelp: '决定下面的一切：宽度、专家、学习率、批次和训练长度。最后一个是论文的模型。',
     field: {
       name: '名称',
       mix: '混合',
