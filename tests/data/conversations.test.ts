@@ -12,7 +12,7 @@ import { readTemplates, requireTemplate } from '#core/data/conversations/resourc
 import { trainTokenizer } from '#core/data/bpe-trainer.ts'
 import { adaptationSchema, type AdaptationStage } from '#core/shared/adaptation.ts'
 import { renderChat, segmentsToText, toJinja, type Turn } from '#core/shared/chat-templates.ts'
-import { generate } from '../../resources/adaptation/generate.ts'
+import { generate } from '#resources/adaptation/generate.ts'
 
 const resources = join(import.meta.dirname, '../../resources')
 const folder = mkdtempSync(join(tmpdir(), 'moe-conversations-'))
