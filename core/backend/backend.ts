@@ -237,8 +237,8 @@ export type Backend = {
   release(tensors: readonly Tensor[]): void
   /** Copies `data` into a persistent tensor, whole or from `elementOffset` on. */
   write(tensor: Tensor, data: TensorData, elementOffset?: number): Promise<void>
-  /** A copy of a persistent tensor's numbers. */
-  read(tensor: Tensor): Promise<TensorData>
+  /** A copy of a persistent tensor's numbers. A backend may fill and return `into`, which has its type and length, instead of new memory. */
+  read(tensor: Tensor, into?: TensorData): Promise<TensorData>
   /**
    * Copies of small persistent tensors as all that was run before leaves them, whatever runs later. Nothing waits for the device until
    * one of them is read, and that brings all of them in one transfer.
