@@ -161,6 +161,11 @@ export const opTable = {
   embedPackedForward: { out: { x: 'T D' }, in: { ids: 'i32 T', weight: 'packed V D' } },
   /** linearForward of a packed weight. Where it is quantised, x may be rounded to 8 bits in blocks of 32. */
   linearPackedForward: { out: { y: 'T N' }, in: { x: 'T J', weight: 'packed N J' }, optional: { add: 'T N' } },
+  /**
+   * routerSoftmaxForward, routerTopKForward and routerGateForward of x·weightᵀ in one: the experts of every token, most probable first,
+   * and their gates. A token's result does not depend on how many there are.
+   */
+  routerForward: { out: { experts: 'i32 T K', gate: 'T K' }, in: { x: 'T D', weight: 'E D' }, attrs: ['normalise'] },
   /** y[t] = add[t] + Σ_j gate[t,j]·down[e]·(silu(gateWeight[e]·x[t])·(upWeight[e]·x[t])), e = experts[t,j]: a whole MoE layer behind its router, rounding as linearPackedForward. */
   moePackedForward: {
     out: { y: 'T D' },
@@ -188,7 +193,7 @@ export const opTable = {
 export type OpName = keyof typeof opTable
 
 /** Ops that a backend may lack: it then refuses the plan with AppError `backend.opUnsupported`. */
-export const inferenceOps = ['attentionSequencesForward', 'embedPackedForward', 'linearPackedForward', 'moePackedForward'] as const satisfies readonly OpName[]
+export const inferenceOps = ['attentionSequencesForward', 'embedPackedForward', 'linearPackedForward', 'moePackedForward', 'routerForward'] as const satisfies readonly OpName[]
 export type InferenceOp = (typeof inferenceOps)[number]
 type TensorArgs<S, Key extends keyof OpSpec> = S extends { readonly [P in Key]: infer R } ? { readonly [P in keyof R]: Tensor } : unknown
 type OptionalArgs<S> = S extends { readonly optional: infer R } ? { readonly [P in keyof R]?: Tensor | undefined } : unknown

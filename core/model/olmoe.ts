@@ -242,9 +242,13 @@ export function auxiliaryLosses(b: Recording, c: ModelConfig, kept: Kept, losses
 /** Key-value cache of one sequence: per layer keys and values [capacity, B]. */
 export type Cache = { keys: Tensor[]; values: Tensor[] }
 
-/** moeForward on packed experts, for inference: one op behind the router. */
+/** moeForward on packed experts, for inference: one op for the router, one for the experts. */
 function moePacked(b: Recording, c: ModelConfig, w: PackedLayerWeights, h: Tensor, layer: number, taps: RoutingTaps): Tensor {
-  const { u, experts, gate } = routeForward(b, c, w, h, layer, taps)
+  const { y: u } = normForward(b, c, 'u', h, w.moeNorm)
+  const choices = [rows(h), c.num_experts_per_tok] as const
+  const experts = taps.experts?.[layer] ?? b.scratch('experts', choices, 'i32')
+  const gate = taps.gate?.[layer] ?? b.scratch('gate', choices)
+  b.routerForward({ experts, gate, x: u, weight: w.router, normalise: Number(c.norm_topk_prob) })
   const y = b.scratch('x', h.shape)
   b.moePackedForward({ y, x: u, experts, gate, gateWeight: w.gate, upWeight: w.up, downWeight: w.down, add: h })
   return y

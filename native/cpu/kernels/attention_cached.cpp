@@ -1,6 +1,6 @@
-// attentionCachedForward, attentionSequencesForward: queries against a key-value cache of one sequence, or of several. Few tokens (decoding) read the cache where it is, row after
-// row for all heads at once, in blocks of keys whose partial softmaxes are then merged (flash decoding, arXiv 2311.01282);
-// many (a prompt) pack it and run the same blocks as attentionForward.
+// attentionCachedForward, attentionSequencesForward: queries against a key-value cache of one sequence, or of several.
+// Few tokens (decoding) read the cache where it is, head by head in blocks of keys whose partial softmaxes are then merged
+// (flash decoding, arXiv 2311.01282); many (a prompt) pack it and run the same blocks as attentionForward.
 #include "attention.h"
 #include "ops.h"
 
