@@ -11,24 +11,34 @@ import { RPCHandler as PortHandler } from '@orpc/server/message-port'
 import { BodyLimitPlugin, RPCHandler as HttpHandler } from '@orpc/server/node'
 import { RPCHandler as SocketHandler } from '@orpc/server/ws'
 import { api, withOwnErrors } from './features/api.ts'
+import { buildsRouter } from './features/builds/builds.ts'
+import { settleBuilds } from './features/builds/life.ts'
 import { chatsRouter } from './features/chats/chats.ts'
 import { createInferencePool } from './features/chats/inference.ts'
 import { checkpointsRouter } from './features/checkpoints/checkpoints.ts'
 import { reconcileCheckpoints, removeAllLeftovers } from './features/checkpoints/reconcile.ts'
 import { devicesRouter } from './features/devices/devices.ts'
 import { createDevices } from './features/devices/registry.ts'
+import { createHub } from './features/events.ts'
 import { lockLibrary } from './features/jobs/lock.ts'
 import { createOrphans } from './features/jobs/orphans.ts'
 import { createSupervisor } from './features/jobs/supervisor.ts'
+import { createTasks } from './features/jobs/tasks.ts'
 import { mixesRouter } from './features/mixes/mixes.ts'
 import { reconcileMixes } from './features/mixes/reconcile.ts'
 import { quickstartRouter } from './features/quickstart/quickstart.ts'
 import { createRunNews } from './features/runs/news.ts'
 import { runsRouter } from './features/runs/runs.ts'
 import { publishRun, type Services } from './features/services.ts'
+import { settleSources } from './features/sources/life.ts'
+import { sourcesRouter } from './features/sources/sources.ts'
+import { removeStrayFiles } from './features/sources/uploads.ts'
 import { systemRouter } from './features/system/system.ts'
+import { tokenizersRouter } from './features/tokenizers/tokenizers.ts'
+import type { BuildEvent } from './shared/builds.ts'
 import type { contract } from './shared/contract.ts'
 import type { Host } from './shared/host.ts'
+import type { SourceEvent } from './shared/sources.ts'
 import { endOpenMessages } from './store/chats.ts'
 import { openStore } from './store/open.ts'
 
@@ -52,13 +62,16 @@ export type Core = {
 const largestBodyBytes = 4 << 20
 
 const router = api.router({
+  builds: buildsRouter,
   chats: chatsRouter,
   checkpoints: checkpointsRouter,
   devices: devicesRouter,
   mixes: mixesRouter,
   quickstart: quickstartRouter,
   runs: runsRouter,
+  sources: sourcesRouter,
   system: systemRouter,
+  tokenizers: tokenizersRouter,
 })
 
 /** Starts the core on the host's library, which is made when missing. Throws library.busy, store.future, store.corrupt, store.unopenable. */
@@ -86,7 +99,16 @@ export async function startCore(host: Host): Promise<Core> {
 
 async function openServices(host: Host): Promise<Services> {
   const store = openStore(join(host.libraryPath, 'library.sqlite'))
-  const base = { host, store, events: createRunNews(), devices: createDevices({ host, store }), inference: createInferencePool({ host, store }) }
+  const base = {
+    host,
+    store,
+    events: createRunNews(),
+    sourceNews: createHub<SourceEvent>(latestOfEach),
+    buildNews: createHub<BuildEvent>(latestOfEach),
+    tasks: createTasks({ host, store }),
+    devices: createDevices({ host, store }),
+    inference: createInferencePool({ host, store }),
+  }
   const orphans = createOrphans({ host, store }, (runId) => {
     afterOrphan(services, runId).catch((error: unknown) => host.log('error', `after a lost runner: ${String(error)}`))
   })
@@ -95,7 +117,18 @@ async function openServices(host: Host): Promise<Services> {
   await reconcileCheckpoints(services)
   await reconcileMixes(services)
   if (!orphans.any()) await removeAllLeftovers(services)
+  removeStrayFiles(services)
+  settleBuilds(services)
+  settleSources(services)
   return services
+}
+
+/** A watcher that reads slowly gets only how each thing stands now. */
+function latestOfEach<E extends SourceEvent | BuildEvent>(queue: E[], event: E): void {
+  const idOf = (one: E): string => ('id' in one ? one.id : 'source' in one ? one.source.id : one.build.id)
+  const waiting = queue.findIndex((one) => idOf(one) === idOf(event))
+  if (waiting >= 0) queue.splice(waiting, 1)
+  queue.push(event)
 }
 
 /** A runner that had lost its core has exited: what it left is taken in, and waiting runs may begin. */
@@ -106,11 +139,11 @@ async function afterOrphan(services: Services, runId: string): Promise<void> {
   services.supervisor.pump()
 }
 
-async function closeServices({ orphans, supervisor, inference, devices, events, store }: Services): Promise<void> {
+async function closeServices({ orphans, supervisor, tasks, inference, devices, events, sourceNews, buildNews, store }: Services): Promise<void> {
   orphans.close()
   devices.close()
-  await Promise.all([supervisor.close(), inference.close()])
-  events.close()
+  await Promise.all([supervisor.close(), inference.close(), tasks.close()])
+  for (const hub of [events, sourceNews, buildNews]) hub.close()
   // Streams that just ended write their last state.
   await new Promise((resolve) => setTimeout(resolve, 20))
   store.close()

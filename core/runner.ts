@@ -7,8 +7,10 @@ import { toErrorData } from '#core/shared/errors.ts'
 import type { JobContext } from './runner/context.ts'
 import { runDevicesJob, runMeasureJob } from './runner/devices-job.ts'
 import { runInferJob } from './runner/infer-job.ts'
+import { runBuildMixJob, runPreviewFiltersJob } from './runner/mix-jobs.ts'
 import { runProbeJob } from './runner/probe-job.ts'
 import { runSampleMixJob } from './runner/sample-mix-job.ts'
+import { runFetchJob, runFetchSampleJob, runLookJob } from './runner/source-jobs.ts'
 import { runTrainJob } from './runner/train-job.ts'
 
 /** A port to the core: Node's IPC channel, or Electron's parent port. */
@@ -48,6 +50,16 @@ async function runJob(job: Job, context: JobContext): Promise<'done' | 'stopped'
   switch (job.kind) {
     case 'sampleMix':
       return runSampleMixJob(job, context)
+    case 'lookAtSource':
+      return runLookJob(job, context)
+    case 'fetchSource':
+      return runFetchJob(job, context)
+    case 'fetchSample':
+      return runFetchSampleJob(job, context)
+    case 'previewFilters':
+      return runPreviewFiltersJob(job, context)
+    case 'buildMix':
+      return runBuildMixJob(job, context)
     case 'train':
       return runTrainJob(job, context)
     case 'infer':

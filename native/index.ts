@@ -21,6 +21,8 @@ export type NativeMemory = {
   read(byteOffset: number, data: ArrayBufferView): void
   /** Other zero-filled memory in its place; plans bound to it stay valid if it still holds their tensors. */
   resize(bytes: number): void
+  /** Begins to bring its pages in, in the background, where the system can. */
+  populate(): void
   /** Gives the memory back now; plans bound to it reject from then on. */
   free(): void
 }
@@ -58,6 +60,8 @@ export type NativeContext = {
   /** A file as memory: read-only, not copied, read as it is used. Throws the system's reason. */
   map(path: string): NativeMemory
   prepare(records: readonly NativeRecord[]): NativePlan
+  /** Memory.populate() of the workspace. */
+  populate(): void
   /** Multiply-add peak of all threads, FLOP/s. */
   measurePeak(): Promise<number>
   /** Bytes per second of all threads reading memory. */

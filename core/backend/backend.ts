@@ -251,6 +251,11 @@ export type Backend = {
   snapshot(tensors: readonly Tensor[]): Pending<TensorData[]>
   /** Plans the memory and binds the plan. All persistent tensors in it must be allocated. */
   prepare(plan: Plan): Promise<PreparedPlan>
+  /**
+   * Begins to bring in, in the background, the memory of all that is allocated and prepared: for whoever is about to use all of it, and
+   * has something else to do first. Left out where memory is not given page by page.
+   */
+  populate?(): void
   /** Bytes that the kernels hold besides tensors, for the plans prepared so far. */
   kernelBytes?(): number
   /** Multiply-add peak in FLOP/s (2 per multiply-add), measured now with all of the backend's threads. */

@@ -253,6 +253,12 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
       return { scratchBytes: totalBytes, run: () => exclusively(`run of ${plan.name}`, run) }
     },
 
+    populate() {
+      for (const memory of new Set([...places.values()].map(({ group }) => group.memory))) memory.populate()
+      scratch.populate()
+      context.populate()
+    },
+
     kernelBytes: () => context.byteLength,
     measurePeak: () => exclusively('measurePeak', () => context.measurePeak()),
     measureBandwidth: () => exclusively('measureBandwidth', () => context.measureBandwidth()),

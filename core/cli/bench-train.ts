@@ -1,10 +1,10 @@
 /** `moe bench train`: speed and memory of the training step on random weights and data. */
 import { z } from 'zod'
-import { listWeights, initialValues } from '#core/model/parameters.ts'
 import { spreadOf, type Spread } from '#core/shared/devices.ts'
 import { modelConfigSchema, trainingFlopsPerToken } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
 import { createTrainer } from '#core/train/trainer.ts'
+import { drawWeights } from '#core/train/weights.ts'
 import { numberOption, readJson, requiredOption, type Command } from './command.ts'
 import { deviceHelp, deviceOptions, openBackend } from './model.ts'
 
@@ -26,7 +26,7 @@ export const benchTrain: Command = {
     const backend = await openBackend(values)
     const optimizer = { betas: [0.9, 0.95] as [number, number], eps: 1e-8, weightDecay: 0.1, clip: 1 }
     const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: batch, microBatchesPerStep: 1, loadBalanceWeight: 0.01, routerZWeight: 0.001, optimizer })
-    for (const tensor of listWeights(trainer.weights)) await backend.write(tensor, initialValues(config, tensor, 0))
+    await drawWeights(backend, config, trainer.weights, 0)
     const peakFlopsPerSecond = await backend.measurePeak()
     const random = createRandom(0, 'bench')
     const tokens = batch * sequence

@@ -1,8 +1,9 @@
 /** `moe data download`: a Hugging Face data set, or addresses, into a folder. Interrupted, the same command goes on. */
 import { existsSync, statSync } from 'node:fs'
-import { basename, join, resolve } from 'node:path'
-import { downloadFile, type Download, type Downloaded } from '#core/data/download/download.ts'
-import { defaultHub, listHubDataset } from '#core/data/download/hugging-face.ts'
+import { basename, resolve } from 'node:path'
+import { downloadFile, type Downloaded } from '#core/data/download/download.ts'
+import { defaultHub } from '#core/data/download/hugging-face.ts'
+import { listDownloads } from '#core/runner/source-jobs.ts'
 import { requiredOption, UsageError, type Command } from './command.ts'
 import { onInterrupt } from './core.ts'
 
@@ -26,9 +27,8 @@ export const dataDownload: Command = {
       for (const given of positionals) {
         const isUrl = /^https?:\/\//.test(given)
         if (!isUrl && !/^[\w.-]+\/[\w.-]+$/.test(given)) throw new UsageError(`"${given}" is neither owner/name nor an address`)
-        const wanted: (Download & { sizeBytes: number | null })[] = isUrl
-          ? [{ url: given, path: join(folder, basename(new URL(given).pathname) || 'file'), sha256: null, sizeBytes: null }]
-          : await listHubDataset({ repository: given, hub, token, ...(typeof values.revision === 'string' && { revision: values.revision }) }, folder)
+        const request = { dataset: isUrl ? null : given, revision: String(values.revision ?? 'main'), urls: isUrl ? [given] : [] }
+        const wanted = await listDownloads(request, folder, hub, token)
         for (const file of wanted) {
           const isThere = existsSync(file.path) && file.sizeBytes !== null && statSync(file.path).size === file.sizeBytes
           if (isThere) continue

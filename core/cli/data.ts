@@ -1,6 +1,7 @@
 /** `moe data add|inspect|build|preview`: sources looked at, put into the file that describes a mix, built, and shown as batches. The file is plain JSON that can be edited. */
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
+import { lockLibrary } from '#core/features/jobs/lock.ts'
 import { buildMixOf } from '#core/runner/build-mix.ts'
 import { mixRow, readMixManifest } from '#core/data/mix-manifest.ts'
 import { previewMix, type Preview } from '#core/data/preview.ts'
@@ -86,6 +87,9 @@ export const dataBuild: Command = {
     if (path === undefined || rest.length > 0) throw new UsageError('give one mix.json')
     const threads = numberOption(values, 'threads', 0, { min: 0, integer: true })
     const spec = readJson(path, mixSpecSchema)
+    mkdirSync(context.library, { recursive: true })
+    // An open workbench builds too, and takes in what is built: not both in one library.
+    const unlock = lockLibrary(context.library)
     const stop = new AbortController()
     const release = onInterrupt(() => stop.abort(new UsageError('stopped; the same command goes on from here')))
     const since = new Map<string, number>()
@@ -104,6 +108,7 @@ export const dataBuild: Command = {
       return { ...mixRow(manifest, spec.name, Date.now()), outcomes: manifest.outcomes ?? [] }
     } finally {
       release()
+      unlock()
     }
   },
   words(built: Built) {

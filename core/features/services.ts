@@ -4,9 +4,11 @@
  */
 import { join } from 'node:path'
 import { AppError } from '#core/shared/errors.ts'
+import type { BuildEvent } from '#core/shared/builds.ts'
 import type { Host } from '#core/shared/host.ts'
 import type { JobPaths } from '#core/shared/jobs.ts'
 import type { Run, RunEvent } from '#core/shared/runs.ts'
+import type { SourceEvent } from '#core/shared/sources.ts'
 import { findRun } from '#core/store/runs.ts'
 import type { WritableStore } from '#core/store/open.ts'
 import type { InferencePool } from './chats/inference.ts'
@@ -14,13 +16,18 @@ import type { Devices } from './devices/registry.ts'
 import type { Hub } from './events.ts'
 import type { Orphans } from './jobs/orphans.ts'
 import type { Supervisor } from './jobs/supervisor.ts'
+import type { Tasks } from './jobs/tasks.ts'
 
 export type Services = {
   host: Host
   store: WritableStore
   /** Events of all runs, each with the run it is of. */
   events: Hub<RunNews>
+  sourceNews: Hub<SourceEvent>
+  buildNews: Hub<BuildEvent>
   supervisor: Supervisor
+  /** Jobs of sources and builds. */
+  tasks: Tasks
   orphans: Orphans
   inference: InferencePool
   devices: Devices

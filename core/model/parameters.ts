@@ -4,7 +4,7 @@
  *
  * Letters: D hidden_size, F intermediate_size, E num_experts, V vocab_size, A = query width = D, B = key-value width.
  */
-import { elementCount, persistent, type Tensor } from '#core/backend/backend.ts'
+import { persistent, type Tensor } from '#core/backend/backend.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
 
@@ -109,17 +109,11 @@ export function huggingFaceParts(config: ModelConfig, weights: Weights): { tenso
 }
 
 /**
- * Initial values of one tensor: norms 1, everything else normal(0, initializer_range) cut at ±3 standard deviations
- * (reference §1.1). Depends on the seed and the tensor's name alone, so adding a tensor changes no other.
+ * Initial values of one tensor, piece after piece: norms 1, everything else normal(0, initializer_range) cut at ±3 standard
+ * deviations (reference §1.1). Depends on the seed and the tensor's name alone, so adding a tensor changes no other.
  */
-export function initialValues(config: ModelConfig, tensor: Tensor, seed: number): Float32Array {
-  const values = new Float32Array(elementCount(tensor))
-  if (tensor.name.endsWith('Norm')) return values.fill(1)
+export function initialValues(config: ModelConfig, tensor: Tensor, seed: number): (piece: Float32Array) => void {
+  if (tensor.name.endsWith('Norm')) return (piece) => piece.fill(1)
   const random = createRandom(seed, `init/${tensor.name}`)
-  for (let i = 0; i < values.length; i++) {
-    let x = random.nextNormal()
-    while (Math.abs(x) > 3) x = random.nextNormal()
-    values[i] = x * config.initializer_range
-  }
-  return values
+  return (piece) => random.fillNormal(piece, config.initializer_range, 3)
 }

@@ -19,7 +19,8 @@ import type { MixSpec } from '#core/shared/mixes.ts'
 /** Text that a tokenizer of a mix is trained on, cut evenly out of all sources. */
 const tokenizerBytes = 20_000_000
 
-function readEvaluationText(base: string, file: string): string {
+/** A text that training must not share words with. Throws file.unreadable. */
+export function readEvaluationText(base: string, file: string): string {
   const path = resolve(base, file)
   try {
     return readFileSync(path, 'utf8')
@@ -43,6 +44,7 @@ async function tokenizerOf(spec: MixSpec, base: string, sources: readonly FileSo
   const stamp = join(work, 'tokenizer.of')
   const of = JSON.stringify([spec.vocabularySize, files, sources.map(({ mapping }) => mapping)])
   if (existsSync(path) && existsSync(stamp) && readFileSync(stamp, 'utf8') === of) return loadTokenizer(path)
+  onProgress('tokenizer', 0, null, 'merges')
   const tokenizer = await trainOnSources(sources, spec.vocabularySize, onProgress)
   mkdirSync(work, { recursive: true })
   await writeFileAtomic(path, [serializeTokenizer(tokenizer)])

@@ -7,6 +7,7 @@ import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { trainTokenizer } from '#core/data/bpe-trainer.ts'
+import type { BuildProgress } from '#core/data/build/tokenize.ts'
 import { mixRow, verifyMix, type MixManifest } from '#core/data/mix-manifest.ts'
 import { buildMix, planMix, stratifiedTexts, type MixProgress } from '#core/data/mix.ts'
 import { openSample, type Sample } from '#core/data/sample.ts'
@@ -15,15 +16,14 @@ import { writeFileAtomic, writeFolderAtomic } from '#core/formats/atomic.ts'
 import { AppError } from '#core/shared/errors.ts'
 import type { Job } from '#core/shared/jobs.ts'
 import type { JobContext } from './context.ts'
+import { phaseSender, Stopped, untilStopped } from './progress.ts'
 
 type SampleMixJob = Extract<Job, { kind: 'sampleMix' }>
 
 const tokenizerBytes = 4_000_000
 
-class Stopped extends Error {}
-
 /** Fetches the sample data with its own script, which says what it does line by line. */
-async function fetchSample(resources: string, context: JobContext): Promise<void> {
+export async function fetchSample(resources: string, context: JobContext): Promise<void> {
   const child = spawn(process.execPath, [join(resources, 'sample/fetch.ts')], { stdio: ['ignore', 'pipe', 'pipe'] })
   const lines: string[] = []
   for (const stream of [child.stdout, child.stderr]) {
@@ -61,15 +61,12 @@ async function sampleMix({ sources }: Sample, tokenizer: Tokenizer, mixesFolder:
 }
 
 export async function runSampleMixJob(job: SampleMixJob, context: JobContext): Promise<'done' | 'stopped'> {
-  const startedAt = new Map<string, number>()
-  const phase = (name: string, done: number, total: number | null, unit: string): void => {
-    if (context.stopRequest() !== 'none') throw new Stopped()
-    const since = startedAt.get(name) ?? performance.now()
-    startedAt.set(name, since)
-    const etaSeconds = total !== null && done > 0 ? (((performance.now() - since) / 1000) * (total - done)) / done : null
-    context.send({ type: 'phase', phase: { phase: name, done, total, unit, etaSeconds } })
+  const send = phaseSender(context)
+  const phase: BuildProgress = (...progress) => {
+    if (context.stopRequest() !== 'none') throw new Stopped('stopped')
+    send(...progress)
   }
-  try {
+  return untilStopped(async () => {
     const sampleFolder = join(job.paths.resources, 'sample/data')
     phase('sample', 0, null, '')
     if (!existsSync(join(sampleFolder, 'sample.json'))) await fetchSample(job.paths.resources, context)
@@ -77,9 +74,5 @@ export async function runSampleMixJob(job: SampleMixJob, context: JobContext): P
     const tokenizer = await sampleTokenizer(sample, job, (done, total) => phase('tokenizer', done, total, 'merges'))
     const manifest = await sampleMix(sample, tokenizer, join(job.paths.library, 'mixes'), (done, total) => phase('mix', done, total, 'documents'))
     context.send({ type: 'mix', mix: mixRow(manifest, 'sample', Date.now()) })
-    return 'done'
-  } catch (error) {
-    if (error instanceof Stopped) return 'stopped'
-    throw error
-  }
+  })
 }

@@ -4,7 +4,6 @@ import type { Backend } from '#core/backend/backend.ts'
 import { createTrainingOrder, validationBatches } from '#core/data/batches.ts'
 import { verifyMix, type MixManifest } from '#core/data/mix-manifest.ts'
 import { openInstances, type Instances } from '#core/data/shards.ts'
-import { initialValues, listWeights } from '#core/model/parameters.ts'
 import type { TrainingState } from '#core/shared/checkpoints.ts'
 import { AppError } from '#core/shared/errors.ts'
 import type { Job } from '#core/shared/jobs.ts'
@@ -15,6 +14,7 @@ import { resumeCheckpoint, writeCheckpoint } from '#core/train/checkpoint.ts'
 import { sequencesPerMicroBatch, trainerOptionsOf } from '#core/train/options.ts'
 import { runTraining, type LoopState, type ValidationSet } from '#core/train/loop.ts'
 import { createTrainer, type Trainer } from '#core/train/trainer.ts'
+import { drawWeights } from '#core/train/weights.ts'
 import type { JobContext } from './context.ts'
 import { kernelsOf, openDevice, peakFor } from './device.ts'
 
@@ -42,7 +42,7 @@ async function prepareState(job: TrainJob, backend: Backend, trainer: Trainer, c
     context.log('info', `resumed from checkpoint ${job.resumeFrom} at step ${state.step}`)
     return { step: state.step, tokens: state.tokens, seconds: state.seconds, loaderPosition: state.loaderPosition }
   }
-  for (const tensor of listWeights(trainer.weights)) await backend.write(tensor, initialValues(job.config.model, tensor, job.config.seed))
+  await drawWeights(backend, job.config.model, trainer.weights, job.config.seed)
   return { step: 0, tokens: 0, seconds: 0, loaderPosition: 0 }
 }
 

@@ -1,18 +1,24 @@
 /** The whole contract: what any client may call, whatever the transport. One property per noun, each from its own file. */
+import { buildsContract } from './builds.ts'
 import { chatsContract } from './chats.ts'
 import { checkpointsContract } from './checkpoints.ts'
 import { devicesContract } from './devices.ts'
 import { mixesContract } from './mixes.ts'
 import { quickstartContract } from './quickstart.ts'
 import { runsContract } from './runs.ts'
+import { sourcesContract } from './sources.ts'
 import { systemContract } from './system.ts'
+import { tokenizersContract } from './tokenizers.ts'
 
 export const contract = {
+  builds: buildsContract,
   chats: chatsContract,
   checkpoints: checkpointsContract,
   devices: devicesContract,
   mixes: mixesContract,
   quickstart: quickstartContract,
   runs: runsContract,
+  sources: sourcesContract,
   system: systemContract,
+  tokenizers: tokenizersContract,
 }

@@ -4,12 +4,14 @@
  *
  * A runner whose channel to the core closes saves a checkpoint (training) and exits: the core finds it on its next start.
  */
+import type { FilterPreview } from './builds.ts'
 import type { Sampling, Token } from './chats.ts'
 import type { CheckpointManifest } from './checkpoints.ts'
 import type { DeviceInfo, Measured, MemoryPlan, ProbeResult } from './devices.ts'
 import type { ErrorData } from './errors.ts'
-import type { Mix } from './mixes.ts'
+import type { Mix, MixSpec } from './mixes.ts'
 import type { LogLine, Phase, RunConfig, RunDevice, StepRecord } from './runs.ts'
+import type { DownloadRequest, SourceReport, SourceSpec } from './sources.ts'
 
 /** Where a runner finds things; absolute paths. */
 export type JobPaths = { library: string; resources: string }
@@ -20,6 +22,16 @@ export type KernelChoices = Record<string, string>
 export type Job =
   /** Sample data, tokenizer, token files, as far as they are missing. */
   | { kind: 'sampleMix'; paths: JobPaths; vocabularySize: number }
+  /** Reads a source through: first rows at once, then everything. */
+  | { kind: 'lookAtSource'; paths: JobPaths; spec: SourceSpec }
+  /** Downloads what is missing into `folder`. */
+  | { kind: 'fetchSource'; paths: JobPaths; request: DownloadRequest; folder: string; hub: string; token: string | null }
+  /** Fetches the sample texts where they are missing. */
+  | { kind: 'fetchSample'; paths: JobPaths }
+  /** What the filters of `spec` do to the first documents of each source. */
+  | { kind: 'previewFilters'; paths: JobPaths; spec: MixSpec }
+  /** Builds a mix of files, going on where an earlier build of the same was stopped. */
+  | { kind: 'buildMix'; paths: JobPaths; spec: MixSpec }
   /** `resumeFrom`: the checkpoint to go on from, null to start at step 0. */
   | { kind: 'train'; paths: JobPaths; runId: string; mixId: string; config: RunConfig; resumeFrom: string | null; codeVersion: string; peakFlopsPerSecond: number | null; kernels: KernelChoices }
   /** Loads one checkpoint and answers `generate` until stopped. */
@@ -46,6 +58,8 @@ export type FromRunner =
   /** A checkpoint folder is in place and verified. */
   | { type: 'checkpoint'; manifest: CheckpointManifest }
   | { type: 'mix'; mix: Mix }
+  | { type: 'report'; report: SourceReport }
+  | { type: 'filterPreview'; preview: FilterPreview }
   /** The device is open. */
   | { type: 'device'; device: RunDevice }
   /** Kernels were chosen by measuring; to be given to later jobs. */

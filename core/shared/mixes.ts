@@ -4,6 +4,7 @@
  */
 import { oc } from '@orpc/contract'
 import { z } from 'zod'
+import { idSchema } from './common.ts'
 import { badRowSchema, sourceSpecSchema } from './sources.ts'
 import { droppedSchema, filterSettingsSchema } from './filters.ts'
 
@@ -72,6 +73,33 @@ export const sourceOutcomeSchema = z.object({
 })
 export type SourceOutcome = z.infer<typeof sourceOutcomeSchema>
 
+export type MixDetails = z.infer<typeof mixDetailsSchema>
+export const mixDetailsSchema = z.object({
+  mix: mixSchema,
+  /** By source, what the filters did; empty for mixes without filters. */
+  outcomes: z.array(sourceOutcomeSchema),
+  /** Runs that were made, or are to be made, on it. */
+  runs: z.array(z.object({ id: idSchema, name: z.string() })),
+})
+
+/** The first batches of a mix, decoded. */
+export const batchPreviewSchema = z.object({
+  /** Instances of one pass over the mix. */
+  instances: z.int(),
+  steps: z.array(z.object({ instances: z.array(z.object({ source: z.string(), instance: z.int(), text: z.string(), masked: z.boolean() })) })),
+  /** Instances of the shown steps by source. */
+  bySource: z.record(z.string(), z.int()),
+})
+export type BatchPreview = z.infer<typeof batchPreviewSchema>
+
 export const mixesContract = {
+  /** Newest first. */
   list: oc.output(z.array(mixSchema)),
+  get: oc.input(z.object({ id: idSchema })).output(mixDetailsSchema),
+  /** What a run of that seed and length sees first. */
+  preview: oc
+    .input(z.object({ id: idSchema, sequenceLength: z.int().min(8).max(8192).default(256), sequencesPerStep: z.int().min(1).max(64).default(8), steps: z.int().min(1).max(16).default(1), seed: z.int().min(0).default(6198) }))
+    .output(batchPreviewSchema),
+  /** Refused while a run depends on it. */
+  remove: oc.input(z.object({ id: idSchema })).output(z.object({ freedBytes: z.number() })),
 }

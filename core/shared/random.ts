@@ -12,6 +12,8 @@ export type Random = {
   nextBelow(bound: number): number
   /** Standard normal (Box–Muller, one of the pair). */
   nextNormal(): number
+  /** Fills `values` with deviation·nextNormal(), numbers beyond `limit` deviations drawn again: the same as call by call, several million times. */
+  fillNormal(values: Float32Array, deviation: number, limit: number): void
   /** The four state words. */
   state(): number[]
 }
@@ -59,6 +61,28 @@ export function randomFromState(words: readonly number[]): Random {
     nextNormal(): number {
       const radius = Math.sqrt(-2 * Math.log(1 - nextFloat()))
       return radius * Math.cos(2 * Math.PI * nextFloat())
+    },
+    fillNormal(values: Float32Array, deviation: number, limit: number): void {
+      // A state in variables of its own stays in registers; the closure's would be an object for every number.
+      let [p, q, r, s] = [a | 0, b | 0, c | 0, d | 0]
+      const next = (): number => {
+        const m = Math.imul(q, 5)
+        const result = Math.imul((m << 7) | (m >>> 25), 9) >>> 0
+        const t = q << 9
+        r ^= p
+        s ^= q
+        q ^= r
+        p ^= s
+        r ^= t
+        s = (s << 11) | (s >>> 21)
+        return result / 2 ** 32
+      }
+      for (let i = 0; i < values.length; ) {
+        const radius = Math.sqrt(-2 * Math.log(1 - next()))
+        const x = radius * Math.cos(2 * Math.PI * next())
+        if (Math.abs(x) <= limit) values[i++] = x * deviation
+      }
+      ;[a, b, c, d] = [p, q, r, s]
     },
     state: () => [a >>> 0, b >>> 0, c >>> 0, d >>> 0],
   }

@@ -37,14 +37,42 @@ export const runDeviceSchema = z.object({
 })
 export type RunDevice = z.infer<typeof runDeviceSchema>
 
+export const schedules = ['cosine', 'linear', 'constant', 'warmup-stable-decay'] as const
+
+/**
+ * What a run is in the life of a model.
+ *  pretrain  from fresh weights
+ *  anneal    a checkpoint's weights; the learning rate goes to 0 over data in a new order
+ *  continue  a checkpoint's weights; other data or settings, steps and schedule from 0
+ *  fork      a checkpoint as it stands: same step, same place in the data order, changed settings from there
+ *  upcycle   a dense checkpoint's weights, its feed-forward network cloned into every expert, the router new
+ */
+export const stages = ['pretrain', 'anneal', 'continue', 'fork', 'upcycle'] as const
+export type Stage = (typeof stages)[number]
+
+/** The checkpoint that a later stage starts from. A resume of the run goes on from its own checkpoints instead. */
+export const startFromSchema = z.object({
+  checkpointId: idSchema,
+  /** Whether AdamW goes on with the checkpoint's moments. Never for upcycle, whose experts have none. */
+  optimizer: z.boolean().default(true),
+  /** Upcycle: the share of every expert's weights that is drawn anew, so that experts differ (Appendix F: 0.5). */
+  noise: z.number().min(0).max(1).default(0),
+})
+export type StartFrom = z.output<typeof startFromSchema>
+
 export const optimizerSchema = z.object({
   peakLearningRate: z.number().positive().default(4e-4),
   minLearningRate: z.number().min(0).default(4e-5),
   warmupSteps: z.int().min(0).default(0),
-  schedule: z.enum(['cosine', 'linear', 'constant']).default('cosine'),
+  warmupStart: z.number().min(0).max(1).default(0.1).describe('where the warm-up begins, as a fraction of the peak'),
+  schedule: z.enum(schedules).default('cosine'),
+  scheduleSteps: z.int().positive().nullable().default(null).describe('steps after which the minimum is reached; null = those of the run'),
+  decaySteps: z.int().min(0).default(0).describe('length of the linear decay at the end of warmup-stable-decay'),
   betas: z.tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)]).default([0.9, 0.95]),
   eps: z.number().positive().default(1e-8),
   weightDecay: z.number().min(0).default(0.1),
+  decayNorms: z.boolean().default(true).describe('whether weight decay reaches the weights of norms'),
+  decayEmbeddings: z.boolean().default(true).describe('whether weight decay reaches the input embedding'),
   clip: z.number().min(0).default(1).describe('global gradient norm; 0 = no clipping'),
 })
 export type OptimizerConfig = z.infer<typeof optimizerSchema>
@@ -53,7 +81,8 @@ export type OptimizerConfig = z.infer<typeof optimizerSchema>
 export const runConfigSchema = z
   .object({
     name: z.string().trim().min(1).max(120).default('Untitled run'),
-    stage: z.literal('pretrain').default('pretrain'),
+    stage: z.enum(stages).default('pretrain'),
+    startFrom: startFromSchema.nullable().default(null),
     model: modelConfigSchema,
     mix: z.string().default('sample').describe('id of a built mix, or "sample" for the built-in one'),
     sequenceLength: z.int().min(8).default(256),
@@ -64,6 +93,7 @@ export const runConfigSchema = z
     loadBalanceWeight: z.number().min(0).default(0.01),
     routerZWeight: z.number().min(0).default(0.001),
     seed: z.int().min(0).default(6198),
+    dataSeed: z.int().min(0).nullable().default(null).describe('seed of the data order alone; null = seed'),
     evaluateEverySteps: z.int().min(0).default(100).describe('0 = only before the first and after the last step'),
     evaluationSequences: z.int().positive().default(16).describe('held-out sequences per domain'),
     checkpointEverySteps: z.int().min(0).default(200).describe('0 = only at the end'),
@@ -78,6 +108,11 @@ export const runConfigSchema = z
     if (c.sequenceLength > c.model.max_position_embeddings) fail(['sequenceLength'], `must be at most the model's max_position_embeddings ${c.model.max_position_embeddings}`)
     const micro = c.sequencesPerMicroBatch ?? c.sequencesPerStep
     if (c.sequencesPerStep % micro !== 0) fail(['sequencesPerMicroBatch'], `must divide sequencesPerStep ${c.sequencesPerStep}`)
+    if ((c.stage === 'pretrain') !== (c.startFrom === null)) fail(['startFrom'], c.startFrom === null ? `must name a checkpoint: the stage is ${c.stage}` : 'must be null: pretraining starts from fresh weights')
+    if (c.stage === 'upcycle' && c.startFrom?.optimizer) fail(['startFrom', 'optimizer'], 'must be false: the experts have no moments')
+    if (c.stage === 'upcycle' && (c.model.num_experts === 0 || c.model.share_moe_across_layers)) fail(['model', c.model.num_experts === 0 ? 'num_experts' : 'share_moe_across_layers'], 'upcycling makes experts, one set for each layer')
+    if (c.stage !== 'upcycle' && (c.startFrom?.noise ?? 0) > 0) fail(['startFrom', 'noise'], 'is for upcycling only')
+    if (c.optimizer.schedule === 'warmup-stable-decay' && c.optimizer.warmupSteps + c.optimizer.decaySteps > (c.optimizer.scheduleSteps ?? c.steps)) fail(['optimizer', 'decaySteps'], 'warm-up and decay must fit into the schedule')
     if (c.optimizer.minLearningRate > c.optimizer.peakLearningRate) fail(['optimizer', 'minLearningRate'], 'must not exceed peakLearningRate')
   })
 export type RunConfig = z.output<typeof runConfigSchema>

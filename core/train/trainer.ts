@@ -126,6 +126,8 @@ export async function createTrainer(backend: Backend, options: TrainerOptions): 
 
   backend.allocate(everything)
   const [micro, update, evaluation] = [await backend.prepare(microPlan), await backend.prepare(updatePlan), await backend.prepare(evaluationPlan)]
+  // Every page will be used by the first step; until then weights are drawn or read.
+  backend.populate?.()
   await backend.write(batch.positions, positionsOf(T, sequence))
 
   const load = async (data: MicroBatch): Promise<void> => {

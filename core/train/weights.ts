@@ -1,5 +1,5 @@
 /**
- * Weights between a backend and files: Hugging Face OLMoE folders (config.json + *.safetensors with per-expert names, sharded or
+ * Weights of a backend, drawn from a seed or between it and files: Hugging Face OLMoE folders (config.json + *.safetensors with per-expert names, sharded or
  * not) in, float32 safetensors with the same names out. One tensor is in JavaScript's memory at a time.
  */
 import { readdirSync, readFileSync } from 'node:fs'
@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { elementCount, type Backend, type Tensor } from '#core/backend/backend.ts'
 import type { WrittenFile } from '#core/formats/atomic.ts'
 import { openSafetensors, writeSafetensors, type SafetensorsFile, type TensorToWrite } from '#core/formats/safetensors.ts'
-import { declareWeights, huggingFaceParts, listWeights, type Weights } from '#core/model/parameters.ts'
+import { declareWeights, huggingFaceParts, initialValues, listWeights, type Weights } from '#core/model/parameters.ts'
 import { AppError } from '#core/shared/errors.ts'
 import { modelConfigSchema, type ModelConfig } from '#core/shared/models.ts'
 
@@ -65,6 +65,23 @@ async function loadParts(backend: Backend, folder: string, paths: readonly strin
     }
   } finally {
     files.forEach((file) => file.close())
+  }
+}
+
+/** Elements drawn at a time: few, so that they stay in the cache and leave no garbage the size of a model. */
+const pieceElements = 1 << 18
+
+/** Puts a seed's initial weights in place. */
+export async function drawWeights(backend: Backend, config: ModelConfig, weights: Weights, seed: number): Promise<void> {
+  const values = new Float32Array(pieceElements)
+  for (const tensor of listWeights(weights)) {
+    const fill = initialValues(config, tensor, seed)
+    const count = elementCount(tensor)
+    for (let at = 0; at < count; at += pieceElements) {
+      const piece = values.subarray(0, Math.min(pieceElements, count - at))
+      fill(piece)
+      await backend.write(tensor, piece, at)
+    }
   }
 }
 

@@ -95,13 +95,14 @@ class Job : public Napi::AsyncWorker {
   double result_ = 0;
 };
 
-// A block of memory: byteLength, write, read, resize, free.
+// A block of memory: byteLength, write, read, resize, populate, free.
 class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
  public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Memory",
                        {InstanceAccessor<&MemoryObject::byteLength>("byteLength"), InstanceMethod<&MemoryObject::write>("write"),
-                        InstanceMethod<&MemoryObject::read>("read"), InstanceMethod<&MemoryObject::resize>("resize"), InstanceMethod<&MemoryObject::release>("free")});
+                        InstanceMethod<&MemoryObject::read>("read"), InstanceMethod<&MemoryObject::resize>("resize"),
+                        InstanceMethod<&MemoryObject::populate>("populate"), InstanceMethod<&MemoryObject::release>("free")});
   }
 
   explicit MemoryObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<MemoryObject>(info) {}
@@ -158,6 +159,7 @@ class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
       throw Napi::RangeError::New(info.Env(), std::string(what) + ": bytes " + std::to_string(offset) + " to " + std::to_string(static_cast<size_t>(offset) + data.ByteLength()) +
                                                   " of " + std::to_string(arena_->bytes()));
     }
+    arena_->writeZeros(static_cast<size_t>(offset), data.ByteLength());
     return {arena_->data() + offset, Napi::Uint8Array::New(info.Env(), data.ByteLength(), data.ArrayBuffer(), data.ByteOffset())};
   }
 
@@ -179,6 +181,8 @@ class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
     engine_->changed(arena_.get(), 0, arena_->bytes());
     allocate(info.Env(), integerOf(info[0], "resize: bytes", 0, maxBytes));
   }
+
+  void populate(const Napi::CallbackInfo&) { arena_->populate(); }
 
   void release(const Napi::CallbackInfo& info) {
     requireIdle(info.Env(), *engine_, "free");
@@ -219,12 +223,13 @@ class PlanObject : public Napi::ObjectWrap<PlanObject> {
   std::shared_ptr<Plan> plan_;
 };
 
-// An engine: allocate, map, prepare, measurePeak, measureBandwidth, profile, isa, precision, halves, byteLength, threads, close.
+// An engine: allocate, map, prepare, populate, measurePeak, measureBandwidth, profile, isa, precision, halves, byteLength, threads, close.
 class ContextObject : public Napi::ObjectWrap<ContextObject> {
  public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Context",
                        {InstanceMethod<&ContextObject::allocate>("allocate"), InstanceMethod<&ContextObject::map>("map"), InstanceMethod<&ContextObject::prepare>("prepare"),
+                        InstanceMethod<&ContextObject::populate>("populate"),
                         InstanceMethod<&ContextObject::measurePeak>("measurePeak"), InstanceMethod<&ContextObject::measureBandwidth>("measureBandwidth"),
                         InstanceMethod<&ContextObject::profile>("profile"),
                         InstanceMethod<&ContextObject::close>("close"), InstanceAccessor<&ContextObject::isa>("isa"),
@@ -312,7 +317,7 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
     if (op == nullptr) typeError(name, at + ".op", "the name of an op");
     const std::string what = at + " (" + op->name + ")";
     const bool mixed = engine_->isMixed() && !record.Get("precise").ToBoolean();
-    plan.steps.push_back({op, plan.tensors.size(), plan.attrs.size(), mixed, 0, nullptr});
+    plan.steps.push_back({op, plan.tensors.size(), plan.attrs.size(), mixed, 0, nullptr, nullptr});
     const Napi::Array tensors = arrayOf(record.Get("tensors"), what + ".tensors"), attrs = arrayOf(record.Get("attrs"), what + ".attrs");
     if (static_cast<int>(tensors.Length()) != op->tensors) throw Napi::TypeError::New(Env(), what + " has " + std::to_string(tensors.Length()) + " tensors, expected " + std::to_string(op->tensors));
     if (static_cast<int>(attrs.Length()) != op->attrs) throw Napi::TypeError::New(Env(), what + " has " + std::to_string(attrs.Length()) + " attrs, expected " + std::to_string(op->attrs));
@@ -324,6 +329,7 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
     }
     const Napi::Value writes = record.Get("writes");
     if (!writes.IsUndefined()) plan.steps.back().writes = static_cast<int>(integerOf(writes, what + ".writes", 0, op->tensors));
+    engine_->noteZeros(plan, plan.steps.back());
     if (record.Get("keepsWeight").ToBoolean()) engine_->keepWeight(plan, plan.steps.back());
   }
 
@@ -340,6 +346,11 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
     const Napi::Object object = info.Env().GetInstanceData<Classes>()->plan.New({});
     PlanObject::Unwrap(object)->open(engine_, std::move(plan));
     return object;
+  }
+
+  void populate(const Napi::CallbackInfo& info) {
+    requireIdle(info.Env(), opened(info.Env(), "populate"), "populate");
+    engine_->populate();
   }
 
   Napi::Value measurePeak(const Napi::CallbackInfo& info) {

@@ -3,6 +3,7 @@
 #include <stdint.h>
 
 #include <algorithm>
+#include <mutex>
 #include <new>
 #include <system_error>
 
@@ -20,6 +21,10 @@ namespace moe {
 namespace {
 
 constexpr size_t hugePageBytes = size_t{2} << 20;
+constexpr size_t pieceBytes = size_t{32} << 20;  // brought in between two looks at whether to stop
+
+// One arena at a time: the system gives pages no faster to several, and the other processors have work.
+std::mutex touching;
 
 }  // namespace
 
@@ -91,13 +96,47 @@ void Arena::map(const char* path) {
 
 // Brings the file in from its first to its last byte and maps its pages, so that a run that comes later waits for neither.
 void Arena::readAhead() {
-  constexpr size_t piece = size_t{32} << 20, page = 4096;
-  for (size_t at = 0; at < bytes_; at += piece) {
-    const size_t end = std::min(bytes_, at + piece);
+  constexpr size_t page = 4096;
+  for (size_t at = 0; at < bytes_; at += pieceBytes) {
+    const size_t end = std::min(bytes_, at + pieceBytes);
 #if defined(MADV_POPULATE_READ)
     if (!stopping_.load() && madvise(data_ + at, end - at, MADV_POPULATE_READ) == 0) continue;
 #endif
     for (size_t byte = at; byte < end && !stopping_.load(); byte += page) static_cast<void>(*static_cast<volatile char*>(data_ + byte));
+  }
+}
+
+void Arena::populate() {
+#if defined(MADV_POPULATE_WRITE)
+  if (readOnly_ || bytes_ < hugePageBytes || reader_.joinable()) return;
+  stopping_.store(false);
+  reader_ = std::thread([this] { touchAhead(); });
+#endif
+}
+
+// The contents stay as they are, whoever writes meanwhile. A system that refuses gives pages as they are touched.
+void Arena::touchAhead() {
+#if defined(MADV_POPULATE_WRITE)
+  for (size_t at = 0; at < bytes_; at += pieceBytes) {
+    const std::lock_guard<std::mutex> lock(touching);
+    if (stopping_.load() || madvise(data_ + at, std::min(bytes_ - at, pieceBytes), MADV_POPULATE_WRITE) != 0) return;
+  }
+#endif
+}
+
+Arena::Zeros* Arena::zerosAt(size_t byteOffset, size_t bytes) {
+  for (const std::unique_ptr<Zeros>& zeros : zeros_) {
+    if (zeros->byteOffset == byteOffset && zeros->bytes == bytes) return zeros.get();
+  }
+  zeros_.emplace_back(new Zeros{byteOffset, bytes, false});
+  return zeros_.back().get();
+}
+
+void Arena::writeZeros(size_t byteOffset, size_t bytes, const Zeros* except) {
+  for (const std::unique_ptr<Zeros>& zeros : zeros_) {
+    if (!zeros->isZero || zeros.get() == except || byteOffset >= zeros->byteOffset + zeros->bytes || zeros->byteOffset >= byteOffset + bytes) continue;
+    std::fill_n(data_ + zeros->byteOffset, zeros->bytes, char{0});
+    zeros->isZero = false;
   }
 }
 
@@ -116,6 +155,7 @@ void Arena::free() {
   data_ = nullptr;
   bytes_ = mappingBytes_ = 0;
   readOnly_ = false;
+  for (const std::unique_ptr<Zeros>& zeros : zeros_) zeros->isZero = false;
 }
 
 }  // namespace moe

@@ -6,12 +6,20 @@
 #include <stddef.h>
 
 #include <atomic>
+#include <memory>
 #include <thread>
+#include <vector>
 
 namespace moe {
 
 class Arena {
  public:
+  // Bytes that are zero whatever they hold, while isZero: gradients, which are mostly overwritten before anybody looks.
+  struct Zeros {
+    size_t byteOffset, bytes;
+    bool isZero;
+  };
+
   // Throws std::bad_alloc when the system has no such memory.
   explicit Arena(size_t bytes) { resize(bytes); }
   // Maps a file. Throws std::system_error with the system's reason.
@@ -23,6 +31,13 @@ class Arena {
   // New zero-filled memory in place of the old.
   void resize(size_t bytes);
   void free();
+  // Begins to bring the pages of memory in, in the background: the first touch of one takes longer than all later ones.
+  void populate();
+
+  // The one note on these bytes, kept as long as the arena.
+  Zeros* zerosAt(size_t byteOffset, size_t bytes);
+  // Writes all zeros that are only noted and overlap these bytes: before anybody looks there or writes a part.
+  void writeZeros(size_t byteOffset, size_t bytes, const Zeros* except = nullptr);
 
   // null after free(); aligned to 4096 bytes.
   char* data() const { return data_; }
@@ -32,13 +47,15 @@ class Arena {
  private:
   void map(const char* path);
   void readAhead();
+  void touchAhead();
 
   char* data_ = nullptr;
   size_t bytes_ = 0;
   void* mapping_ = nullptr;
   size_t mappingBytes_ = 0;
   bool readOnly_ = false;
-  // Of a file: reads ahead of the runs until it is done or told to stop.
+  std::vector<std::unique_ptr<Zeros>> zeros_;
+  // Brings pages in ahead of the runs, until it is done or told to stop.
   std::thread reader_;
   std::atomic<bool> stopping_{false};
 };

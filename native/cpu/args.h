@@ -44,6 +44,7 @@ struct Args {
   const double* attrs;
   Workspace work;
   bool mixed;      // operands of products are bf16, their sums float32
+  bool* isZero;    // of the gradient that the op's row names: that it is zero whatever its memory holds; or null
   Packed* packed;  // where the op keeps its weight packed, or null
 };
 
@@ -55,7 +56,7 @@ struct Need {
 
 // One row of a kernel table. The last `optional` of `tensors` may be null. `need` may be null (no workspace). Bit i of
 // `halves`: tensor i may be bf16 when the op is mixed. `packedFloats`: floats of its weight (tensor 2) packed whole, where the op
-// can keep it; else null.
+// can keep it; else null. `gradient`: the tensor that the op overwrites where Args::isZero says so, or leaves zero by saying so; −1 for none.
 struct Op {
   const char* name;
   int tensors;
@@ -65,6 +66,7 @@ struct Op {
   Need (*need)(const Args&);
   uint32_t halves;
   int64_t (*packedFloats)(const Args&);
+  int gradient = -1;
 };
 
 // All ops compiled for one instruction set. hasMixed: it multiplies bf16. multiplyAdd keeps every thread's multiply-add units

@@ -23,6 +23,14 @@ bool resolve(Plan& plan) {
   return true;
 }
 
+// Ops without a word for zeros find them in memory.
+void writeZerosFor(const Plan& plan, const Plan::Step& step) {
+  for (int i = 0; i < step.op->tensors; i++) {
+    const Binding& binding = plan.bindings[step.firstTensor + static_cast<size_t>(i)];
+    if (binding.arena) binding.arena->writeZeros(binding.byteOffset, binding.bytes, i == step.op->gradient ? step.gradient : nullptr);
+  }
+}
+
 std::string describe(const Op& op, const Pool::Failure& failure) {
   return std::string(op.name) + ": " + failure.what + "[" + std::to_string(failure.index) + "] is " + std::to_string(failure.found) +
          ", expected 0 to " + std::to_string(failure.limit - 1);
@@ -46,7 +54,7 @@ const Op* Engine::findOp(const std::string& name) const {
 
 Args Engine::argsOf(const Plan& plan, const Plan::Step& step) const {
   float* memory = reinterpret_cast<float*>(workspace_.data());
-  return {plan.tensors.data() + step.firstTensor, plan.attrs.data() + step.firstAttr, {memory, need_.sharedFloats, memory + need_.sharedFloats, need_.perThreadFloats}, step.mixed, step.kept ? &step.kept->packed : nullptr};
+  return {plan.tensors.data() + step.firstTensor, plan.attrs.data() + step.firstAttr, {memory, need_.sharedFloats, memory + need_.sharedFloats, need_.perThreadFloats}, step.mixed, step.gradient ? &step.gradient->isZero : nullptr, step.kept ? &step.kept->packed : nullptr};
 }
 
 void Engine::reserve(const Plan& plan) {
@@ -87,6 +95,12 @@ void Engine::changed(const Arena* arena, size_t byteOffset, size_t bytes) {
   }
 }
 
+void Engine::noteZeros(const Plan& plan, Plan::Step& step) {
+  if (step.op->gradient < 0) return;
+  const Binding& gradient = plan.bindings[step.firstTensor + static_cast<size_t>(step.op->gradient)];
+  step.gradient = gradient.arena->zerosAt(gradient.byteOffset, gradient.bytes);
+}
+
 size_t Engine::bytes() const {
   size_t sum = workspace_.bytes();
   for (const std::weak_ptr<KeptWeight>& known : kept_) {
@@ -99,6 +113,7 @@ std::string Engine::run(Plan& plan) {
   if (!resolve(plan)) return "a tensor of this plan has been freed";
   for (const Plan::Step& step : plan.steps) {
     const auto start = Clock::now();
+    writeZerosFor(plan, step);
     step.op->run(argsOf(plan, step), *pool_);
     const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start);
     nanoseconds_[static_cast<size_t>(step.op - kernels_.ops)] += static_cast<uint64_t>(elapsed.count());

@@ -38,6 +38,7 @@ struct Plan {
     bool mixed;
     int writes;  // leading tensors that the op changes
     std::shared_ptr<KeptWeight> kept;
+    Arena::Zeros* gradient;  // of the gradient that the op's row names, or null
   };
   std::vector<Step> steps;
   std::vector<Tensor> tensors;
@@ -62,6 +63,8 @@ class Engine {
 
   // Keeps the packed weight of a step's op between runs, if it can; shared by all plans. Throws std::bad_alloc.
   void keepWeight(const Plan& plan, Plan::Step& step);
+  // Keeps with a step whether its op's gradient is zero, which the op then need not read, or write.
+  void noteZeros(const Plan& plan, Plan::Step& step);
   // Bytes of `arena` have changed: weights packed from them are stale.
   void changed(const Arena* arena, size_t byteOffset, size_t bytes);
   // Bytes of workspace and kept weights.
@@ -69,6 +72,8 @@ class Engine {
 
   // Grows the workspace to what `plan` needs.
   void reserve(const Plan& plan);
+  // Begins to bring the workspace's pages in, in the background.
+  void populate() { workspace_.populate(); }
   // Runs every op in order. Returns what went wrong, or an empty string.
   std::string run(Plan& plan);
   // Multiply-add peak of all threads in FLOP/s: the best of several short bursts.

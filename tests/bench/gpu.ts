@@ -7,10 +7,10 @@
 import { elementCount, persistent, type Recording } from '#core/backend/backend.ts'
 import { record } from '#core/backend/record.ts'
 import { createWebGpuBackend, type WebGpuBackend } from '#core/backend/webgpu/webgpu.ts'
-import { initialValues, listWeights } from '#core/model/parameters.ts'
 import { modelConfigSchema, trainingFlopsPerToken } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
 import { createTrainer } from '#core/train/trainer.ts'
+import { drawWeights } from '#core/train/weights.ts'
 import { argumentData, caseArguments, opCases, type OpCase } from '../ops/cases.ts'
 import { median } from './measure.ts'
 import { benchCase, cpuLetters, type Letters } from './op-case.ts'
@@ -60,7 +60,7 @@ async function timeStep(options: Parameters<typeof createWebGpuBackend>[0], isSo
   const tokens = sequence * sequences
   const backend = await createWebGpuBackend(options)
   const trainer = await createTrainer(backend, { model, sequenceLength: sequence, sequencesPerMicroBatch: sequences, microBatchesPerStep: 1, loadBalanceWeight: 0.01, routerZWeight: 0.001, optimizer: { betas: [0.9, 0.95], eps: 1e-8, weightDecay: 0.1, clip: 1 } })
-  for (const tensor of listWeights(trainer.weights)) await backend.write(tensor, initialValues(model, tensor, 0))
+  await drawWeights(backend, model, trainer.weights, 0)
   const random = createRandom(0, 'bench')
   const draw = (): Int32Array => Int32Array.from({ length: tokens }, () => random.nextBelow(model.vocab_size))
   const step = async (number: number) => {

@@ -3,10 +3,10 @@
  * against it by tests/model. Training magnifies any rounding, so a second row says how far float32 is from itself on another instruction set.
  */
 import { createCpuBackend, type CpuOptions } from '#core/backend/cpu.ts'
-import { initialValues, listWeights } from '#core/model/parameters.ts'
 import { modelConfigSchema } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
 import { createTrainer } from '#core/train/trainer.ts'
+import { drawWeights } from '#core/train/weights.ts'
 import { loadNative } from '#native/index.ts'
 import { geometricMean, spreadOf, type Bench } from './measure.ts'
 
@@ -29,7 +29,7 @@ async function lossOf(options: CpuOptions, seed: number): Promise<number> {
   const backend = createCpuBackend(options)
   const optimizer = { betas: [0.9, 0.95] as [number, number], eps: 1e-8, weightDecay: 0.1, clip: 1 }
   const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: sequences, microBatchesPerStep: 1, loadBalanceWeight: 0.01, routerZWeight: 0.001, optimizer })
-  for (const tensor of listWeights(trainer.weights)) await backend.write(tensor, initialValues(config, tensor, seed))
+  await drawWeights(backend, config, trainer.weights, seed)
   const random = createRandom(seed, 'text')
   const lossWeights = new Float32Array(sequence * sequences).fill(1 / (sequence * sequences))
   let last = 0

@@ -3,10 +3,11 @@ import { createCpuBackend } from '#core/backend/cpu.ts'
 import { openStepper, type ShapeName } from './step.ts'
 
 const [name, precision] = process.argv.slice(2) as [ShapeName, 'float32' | 'mixed']
+const processBytes = process.memoryUsage().rss
 const startedAt = performance.now()
 const backend = createCpuBackend({ precision })
 const stepper = await openStepper(backend, name)
 const openedAt = performance.now()
 const seconds = [await stepper.step(), await stepper.step(), await stepper.step()]
-console.log(JSON.stringify({ openSeconds: (openedAt - startedAt) / 1000, seconds, peakBytes: process.resourceUsage().maxRSS * 1024, plannedBytes: stepper.plannedBytes }))
+console.log(JSON.stringify({ processBytes, openSeconds: (openedAt - startedAt) / 1000, seconds, peakBytes: process.resourceUsage().maxRSS * 1024, plannedBytes: stepper.plannedBytes }))
 await backend.close()

@@ -1,9 +1,9 @@
 /** A training step that can be timed: models of the tables, random tokens, one micro-batch a step. */
 import type { CpuBackend } from '#core/backend/cpu.ts'
-import { initialValues, listWeights } from '#core/model/parameters.ts'
 import { modelConfigSchema, trainingFlopsPerToken, type ModelConfig } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
 import { createTrainer, type MicroBatch } from '#core/train/trainer.ts'
+import { drawWeights } from '#core/train/weights.ts'
 
 /** Width, layers, experts, experts per token, expert width, vocabulary, sequences of 512. */
 export const shapes = {
@@ -36,7 +36,7 @@ export async function openStepper(backend: CpuBackend, name: ShapeName): Promise
   const tokens = shapes[name][6] * sequence
   const optimizer = { betas: [0.9, 0.95] as [number, number], eps: 1e-8, weightDecay: 0.1, clip: 1 }
   const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: shapes[name][6], microBatchesPerStep: 1, loadBalanceWeight: 0.01, routerZWeight: 0.001, optimizer })
-  for (const tensor of listWeights(trainer.weights)) await backend.write(tensor, initialValues(config, tensor, 0))
+  await drawWeights(backend, config, trainer.weights, 0)
   const random = createRandom(0, 'bench')
   const draw = (): Int32Array => Int32Array.from({ length: tokens }, () => random.nextBelow(config.vocab_size))
   const lossWeights = new Float32Array(tokens).fill(1 / tokens)

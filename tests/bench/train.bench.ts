@@ -59,11 +59,13 @@ async function pair({ show }: BenchContext, first: ShapeName, second: ShapeName,
 function ofProcess({ show }: BenchContext, name: ShapeName): void {
   const run = spawnSync(process.execPath, [join(import.meta.dirname, 'step-process.ts'), name, 'mixed'], { encoding: 'utf8' })
   if (run.status !== 0) throw new Error(`step-process ${name}: ${run.stderr}`)
-  const found = JSON.parse(run.stdout) as { openSeconds: number; seconds: number[]; peakBytes: number; plannedBytes: number }
+  const found = JSON.parse(run.stdout) as { processBytes: number; openSeconds: number; seconds: number[]; peakBytes: number; plannedBytes: number }
   const known = quoted[name]!
   const megabytes = found.peakBytes / 1e6
   show({ group: 'G9', name: `${name}, peak resident`, value: megabytes, unit: 'MB', peer: `transformers float32 (absent; ${known.stockMegabytes} MB quoted)`, ratio: null, spread: [megabytes, megabytes], goal: `<= ${(known.memory * known.stockMegabytes).toFixed(0)}` })
-  show({ group: 'G9', name: `${name}, peak resident / planned`, value: found.peakBytes / found.plannedBytes, unit: 'x', peer: 'the plan', ratio: found.peakBytes / found.plannedBytes, spread: [megabytes, found.plannedBytes / 1e6], goal: '<= 1.10' })
+  // What Node takes with this program loaded and nothing opened is no part of a plan, and as much for a large model.
+  const beyondProcess = (found.peakBytes - found.processBytes) / found.plannedBytes
+  show({ group: 'G9', name: `${name}, peak resident / planned`, value: found.peakBytes / found.plannedBytes, unit: 'x', peer: `the plan of ${(found.plannedBytes / 1e6).toFixed(0)} MB; ${beyondProcess.toFixed(3)} x without the ${(found.processBytes / 1e6).toFixed(0)} MB of the process before it`, ratio: null, spread: [beyondProcess, found.peakBytes / found.plannedBytes], goal: '<= 1.10' })
   const [first, ...others] = found.seconds
   const extra = first! - Math.min(...others)
   show({ group: 'G14', name: `${name}, first step beyond a later one`, value: extra, unit: 's', peer: `of ${first!.toFixed(2)} s; weights drawn and written before in ${found.openSeconds.toFixed(2)} s`, ratio: null, spread: [extra, extra], goal: '<= 0.5' })
@@ -90,13 +92,21 @@ async function neighbour({ show }: BenchContext): Promise<void> {
   await backend.close()
 }
 
+const parts: Record<string, (context: BenchContext) => Promise<void>> = {
+  process: async (context) => {
+    for (const name of ['small', 'medium'] as const) ofProcess(context, name)
+  },
+  small: (context) => pair(context, 'small', 'small, dense twin', '<= 1.15'),
+  medium: (context) => pair(context, 'medium', 'medium, dense twin', '<= 1.15'),
+  experts: (context) => pair(context, 'two layers, 256 experts', 'two layers, 16 experts', '<= 1.25'),
+  neighbour,
+}
+
 export const bench: Bench = {
   title: 'training step',
   async run(context) {
-    for (const name of ['small', 'medium'] as const) ofProcess(context, name)
-    await pair(context, 'small', 'small, dense twin', '<= 1.15')
-    await pair(context, 'medium', 'medium, dense twin', '<= 1.15')
-    await pair(context, 'two layers, 256 experts', 'two layers, 16 experts', '<= 1.25')
-    await neighbour(context)
+    const { only } = context
+    if (only !== undefined && !(only in parts)) throw new Error(`train has no part "${only}", it has: ${Object.keys(parts).join(', ')}`)
+    for (const [name, part] of Object.entries(parts)) if (only === undefined || only === name) await part(context)
   },
 }

@@ -215,7 +215,8 @@ function start(job: Job): void {
   else if (job.kind === 'infer') void infer(script)
   else if (job.kind === 'devices') listDevices(script)
   else if (job.kind === 'measure') void measure(job, script)
-  else void probe(job, script)
+  else if (job.kind === 'probe') void probe(job, script)
+  else end({ type: 'failed', error: { code: 'internal', message: `nobody scripted ${job.kind}`, params: {}, hint: '' } }, 1)
 }
 
 if (process.send !== undefined && import.meta.filename === process.argv[1]) {

@@ -10,12 +10,13 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { Backend } from '#core/backend/backend.ts'
 import { createCpuBackend } from '#core/backend/cpu.ts'
 import type { WebGpuBackend } from '#core/backend/webgpu/webgpu.ts'
-import { initialValues, listWeights } from '#core/model/parameters.ts'
+import { listWeights } from '#core/model/parameters.ts'
 import { createRandom } from '#core/shared/random.ts'
 import type { StepRecord } from '#core/shared/runs.ts'
 import { resumeCheckpoint, writeCheckpoint } from '#core/train/checkpoint.ts'
 import { runTraining, type LoopState } from '#core/train/loop.ts'
 import { createTrainer, type MicroBatch, type Trainer } from '#core/train/trainer.ts'
+import { drawWeights } from '#core/train/weights.ts'
 import { tinyConfig } from '../runs/tiny-library.ts'
 import { nameMissingGpus, patienceMs, plain, testGpus } from './adapters.ts'
 
@@ -42,7 +43,7 @@ function batchAt(position: number): MicroBatch {
 
 async function openTrainer(backend: Backend): Promise<Trainer> {
   const trainer = await createTrainer(backend, { ...config, sequencesPerMicroBatch: config.sequencesPerStep, microBatchesPerStep: 1 })
-  for (const tensor of listWeights(trainer.weights)) await backend.write(tensor, initialValues(config.model, tensor, config.seed))
+  await drawWeights(backend, config.model, trainer.weights, config.seed)
   return trainer
 }
 

@@ -9,9 +9,10 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { createCpuBackend, type CpuBackend } from '#core/backend/cpu.ts'
 import { createReferenceBackend } from '#core/backend/reference.ts'
 import type { TensorData } from '#core/backend/backend.ts'
-import { initialValues, listWeights } from '#core/model/parameters.ts'
+import { listWeights } from '#core/model/parameters.ts'
 import { modelConfigSchema } from '#core/shared/models.ts'
 import { createTrainer } from '#core/train/trainer.ts'
+import { drawWeights } from '#core/train/weights.ts'
 import { opCases, type OpCase } from './cases.ts'
 import { relativeError, runCase } from './run-case.ts'
 
@@ -73,7 +74,7 @@ describe('a training step', () => {
   const step = async (backend: CpuBackend): Promise<{ loss: number; norm: number; gradients: TensorData[]; weights: TensorData[]; scratchBytes: number }> => {
     const optimizer = { betas: [0.9, 0.95] as [number, number], eps: 1e-8, weightDecay: 0.1, clip: 1 }
     const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: sequences, microBatchesPerStep: 1, loadBalanceWeight: 0.01, routerZWeight: 0.001, optimizer })
-    for (const tensor of listWeights(trainer.weights)) await backend.write(tensor, initialValues(config, tensor, 0))
+    await drawWeights(backend, config, trainer.weights, 0)
     const losses = await (await trainer.accumulate([data])).read()
     const gradients = await Promise.all(listWeights(trainer.gradients).map((tensor) => backend.read(tensor)))
     const norm = await (await trainer.update(1e-3, 1)).read()

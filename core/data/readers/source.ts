@@ -98,7 +98,7 @@ async function* readDocuments(spec: SourceSpec, files: readonly SourceFile[], ma
     if (++bad > spec.skipBadRows) {
       throw new AppError('source.tooManyBadRows', `${error.message}; ${bad} bad rows in source ${spec.name}, at most ${spec.skipBadRows} are to be skipped`, { params: { ...error.params, source: spec.name, count: bad, limit: spec.skipBadRows }, hint: 'Allow more bad rows to be skipped, or look at the file: the chosen field may be wrong.' })
     }
-    onBadRow?.({ file: file.name, row, field: what.field, message: error.message })
+    onBadRow?.({ file: file.name, row, field: what.field, message: error.message, found: what.found, expected: what.expected })
   }
   for (const file of files) {
     const whole = isWhole(file)
@@ -120,8 +120,8 @@ export async function inspectSource(spec: SourceSpec, base: string, options: { c
   const badRows: BadRows = []
   const examples: SourceReport['examples'] = []
   const hash = createHash('sha256')
-  let [documents, textBytes] = [0, 0]
-  for await (const { id, text } of source.documents((bad) => badRows.length < keptBadRows && badRows.push(bad))) {
+  let [documents, textBytes, badRowCount] = [0, 0, 0]
+  for await (const { id, text } of source.documents((bad) => ++badRowCount <= keptBadRows && badRows.push(bad))) {
     if (examples.length < exampleCount) examples.push({ id, text: text.slice(0, 400) })
     else if (!options.complete) break
     const bytes = Buffer.byteLength(text)
@@ -143,6 +143,7 @@ export async function inspectSource(spec: SourceSpec, base: string, options: { c
     fields,
     ...counts,
     badRows,
+    badRowCount,
     examples,
   }
 }

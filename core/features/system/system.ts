@@ -45,7 +45,7 @@ function readSettings({ store }: Pick<Services, 'store'>): Settings {
 }
 
 /** Bytes of all files under a folder. Files that go while it counts count as nothing. */
-async function folderBytes(folder: string): Promise<number> {
+export async function folderBytes(folder: string): Promise<number> {
   const entries = await readdir(folder, { withFileTypes: true }).catch(() => [])
   const sizes = entries.map(async (entry) => {
     const path = join(folder, entry.name)

@@ -1,5 +1,6 @@
 /** Every migration in order; the database's user_version is how many of them it has had. Never edit one that was released: add the next. */
 import { first } from './0001-first.ts'
 import { runningOn } from './0002-running-on.ts'
+import { sourcesAndBuilds } from './0003-sources-and-builds.ts'
 
-export const migrations: readonly string[] = [first, runningOn]
+export const migrations: readonly string[] = [first, runningOn, sourcesAndBuilds]

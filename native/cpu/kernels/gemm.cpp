@@ -1,6 +1,8 @@
-// The tile queue of gemm(). B is packed once per call into shared memory (in chunks where it is large), A by each thread for
-// its tile. Packing and multiplying share one queue: a product's B is packed while the one before it is multiplied, and a
-// tile waits only for its own. Products with few rows read B where it is: packing it would cost more.
+// The tile queue of gemm(). Three ways to a tile of C: `shared`: B is packed once per call into shared memory (in chunks where
+// it is large), or was packed before, and a tile packs its rows of A. `own`: where all of a product's A fits in a thread's
+// memory, a thread packs that once and then each strip of B just before it multiplies it, fetching the next one meanwhile:
+// packed weights never leave its cache. `few`: products with few rows read B where it is, packing it would cost more.
+// Packing and multiplying share one queue: a product's B is packed while the one before it is multiplied.
 #include "gemm.h"
 
 #include "microkernel.h"
@@ -14,14 +16,25 @@ constexpr int64_t rowBlock = 8 * tileRows;
 constexpr int64_t columnBlock = 512 / tileColumns * tileColumns;
 constexpr int64_t fewRows = 4;
 constexpr int64_t fewRowsColumns = 16;
+constexpr int64_t ownRowsFloats = 1 << 18;   // of a packed A that a thread keeps for its own tiles
+constexpr int64_t ownStripUnits = 2048;
+constexpr int64_t sharedTilesPerThread = 8, ownTilesPerThread = 4;
 constexpr int maxPieces = 64;
 
-// A range of columns of one product, with its B at `packed` (null: few rows, B is read in place); `packs` if that is still to be done.
+struct TileSize {
+  int64_t rows, columns;
+};
+
+enum class Way { few, own, shared };
+
+// A range of columns of one product, computed in tiles of `size`; `shared` with its B at `packed`, which is still to be packed if `packs`.
 struct Piece {
   const Product* product;
   int64_t firstColumn, columns;
+  Way way;
   const float* packed;
   bool packs;
+  TileSize size;
 };
 
 // A run of the queue's tiles: the strips of B of a piece, or its tiles of C.
@@ -31,25 +44,47 @@ struct Segment {
   int64_t firstTile;
 };
 
-struct TileSize {
-  int64_t rows, columns;
+// Memory of one thread.
+struct ThreadMemory {
+  const Product** packedOf;  // the `own` product whose A is at `rows`
+  float *rows, *strip, *sums;
 };
 
-int64_t tilesOf(const Piece& piece, TileSize size) {
-  if (!piece.packed) return divideUp(piece.columns, fewRowsColumns);
-  return divideUp(piece.product->m, size.rows) * divideUp(piece.columns, size.columns);
+constexpr int64_t headerFloats = 16, stripFloats = ownStripUnits * tileColumns, sumsFloats = rowBlock * columnBlock;
+constexpr int64_t perThreadFloats = headerFloats + ownRowsFloats + stripFloats + sumsFloats;
+static_assert(ownRowsFloats >= rowBlock * depthUnits, "a shared tile packs a block of A");
+
+ThreadMemory memoryOf(const Workspace& work, int64_t thread) {
+  float* memory = work.perThread + thread * work.perThreadFloats;
+  float* rows = memory + headerFloats;
+  return {reinterpret_cast<const Product**>(memory), rows, rows + ownRowsFloats, rows + ownRowsFloats + stripFloats};
 }
 
-// Big tiles reuse more of what they pack; smaller ones keep all threads busy. No sum depends on the choice.
-TileSize chooseTileSize(const Piece* pieces, int count, int threads) {
-  TileSize size{rowBlock, columnBlock};
-  for (;;) {
-    int64_t tiles = 0;
-    for (int i = 0; i < count; i++) tiles += tilesOf(pieces[i], size);
-    const bool narrow = size.columns <= 4 * tileColumns;
-    if (tiles >= 8 * threads || threads == 1 || (narrow && size.rows <= 2 * tileRows)) return size;
-    if (narrow || size.rows > 4 * tileRows) size.rows = size.rows / 2;
+int64_t tilesOf(const Piece& piece) { return divideUp(piece.product->m, piece.size.rows) * divideUp(piece.columns, piece.size.columns); }
+
+// The largest tiles, or smaller ones: `limit` bounds rows · columns · k, as far as that leaves a tile worth its packing.
+TileSize tileSizeOf(const Piece& piece, int64_t limit) {
+  const Product& p = *piece.product;
+  const bool isOwn = piece.way == Way::own;
+  TileSize size = isOwn ? TileSize{p.m, roundUp(piece.columns, tileColumns)} : TileSize{rowBlock, columnBlock};
+  while (least(size.rows, p.m) * least(size.columns, piece.columns) * p.k > limit) {
+    const bool isNarrow = size.columns <= (isOwn ? 1 : 4) * tileColumns;
+    if (isNarrow && (isOwn || size.rows <= 2 * tileRows)) break;
+    if (!isOwn && (isNarrow || size.rows > 4 * tileRows)) size.rows /= 2;
     else size.columns = roundUp(size.columns / 2, tileColumns);
+  }
+  return size;
+}
+
+// Big tiles reuse more of what they pack; smaller ones keep all threads busy to the end: a tile is a small part of what is left
+// when its turn comes. No sum depends on the choice.
+void chooseTileSizes(Piece* pieces, int count, int threads) {
+  int64_t left = 0;
+  for (int i = count - 1; i >= 0; i--) {
+    Piece& piece = pieces[i];
+    left += piece.product->m * piece.columns * piece.product->k;
+    const int64_t tiles = threads * (piece.way == Way::own ? ownTilesPerThread : sharedTilesPerThread);
+    piece.size = piece.way == Way::few ? TileSize{piece.product->m, fewRowsColumns} : tileSizeOf(piece, threads == 1 ? left : left / tiles);
   }
 }
 
@@ -78,41 +113,81 @@ void multiplyFewRows(const Product& p, int64_t begin, int64_t end) {
 
 // Element (row, column) of C or of its summand.
 TileOut outOf(const Product& p, int64_t row, int64_t column) {
-  const int64_t at = row * p.cStride + column;
-  void* c = p.halfC ? static_cast<void*>(static_cast<Half*>(p.c) + at) : static_cast<float*>(p.c) + at;
-  return {c, p.halfC, p.cStride, p.add ? p.add + at : nullptr, p.cStride};
+  const TileOut all = {p.c, p.halfC, p.cStride, p.add, p.cStride, true, p.streams && !p.add && !p.halfC && p.cStride % lanes == 0 && reinterpret_cast<uintptr_t>(p.c) % 64 == 0};
+  return partOf(all, row, column);
 }
 
-// Memory of one thread: a packed block of A, then a tile of sums for products whose C cannot hold them.
+// `out` for the units from `unit` on of a sum that is made in parts: they meet in C, or at `sums` where C cannot hold them.
 template <class Kind>
-void multiplyTile(const Piece& piece, TileSize size, int64_t tile, float* memory) {
+TileOut partialOut(const Product& p, TileOut out, int64_t unit, float* sums, int64_t sumsStride) {
+  if (unitsOf<Kind>(p.k) > depthUnits) out.streams = false;
+  const bool isLast = unit + depthUnits >= unitsOf<Kind>(p.k), apart = p.finish || p.halfC;
+  if (unit > 0) out.add = apart ? sums : static_cast<const float*>(out.c), out.addStride = apart ? sumsStride : p.cStride;
+  if (p.finish || (p.halfC && !isLast)) out.c = sums, out.half = false, out.cStride = sumsStride, out.isFar = false;
+  return out;
+}
+
+template <class Kind>
+void multiplyShared(const Piece& piece, int64_t firstRow, int64_t firstColumn, const ThreadMemory& memory) {
   const Product& p = *piece.product;
-  if (!piece.packed) {
-    const int64_t begin = piece.firstColumn + tile * fewRowsColumns;
-    return multiplyFewRows(p, begin, least(piece.firstColumn + piece.columns, begin + fewRowsColumns));
-  }
-  const int64_t rowTiles = divideUp(p.m, size.rows), units = unitsOf<Kind>(p.k);
-  const int64_t firstRow = tile % rowTiles * size.rows, rows = least(size.rows, p.m - firstRow);
-  const int64_t firstColumn = tile / rowTiles * size.columns, columns = least(size.columns, piece.columns - firstColumn);
+  const int64_t units = unitsOf<Kind>(p.k), rows = least(piece.size.rows, p.m - firstRow), columns = least(piece.size.columns, piece.columns - firstColumn);
   const float* b = piece.packed + firstColumn * units;
-  float* sums = memory + rowBlock * depthUnits;
   const TileOut out = outOf(p, firstRow, piece.firstColumn + firstColumn);
   // No terms (an expert without tokens): the sum is the summand alone.
-  if (p.k == 0) multiplyPacked<Kind>(memory, b, 0, rows, columns, 0, out);
+  if (p.k == 0) multiplyPacked<Kind>(memory.rows, b, 0, rows, columns, 0, out);
   for (int64_t unit = 0; unit < units; unit += depthUnits) {
     const int64_t here = least(depthUnits, units - unit), k = unit * Kind::perUnit;
-    const bool isLast = unit + here == units;
-    TileOut block = out;
-    if (p.finish || (p.halfC && !isLast)) block.c = sums, block.half = false, block.cStride = columnBlock;
-    if (unit > 0) block.add = p.finish || p.halfC ? sums : static_cast<const float*>(out.c), block.addStride = p.finish || p.halfC ? columnBlock : p.cStride;
-    pack<Kind, tileRows>(memory, p.a, firstRow, rows, k, least(here * Kind::perUnit, p.k - k));
-    multiplyPacked<Kind>(memory, b + unit * tileColumns, units * tileColumns, rows, columns, here, block);
+    pack<Kind, tileRows>(memory.rows, p.a, firstRow, rows, k, least(here * Kind::perUnit, p.k - k));
+    multiplyPacked<Kind>(memory.rows, b + unit * tileColumns, units * tileColumns, rows, columns, here, partialOut<Kind>(p, out, unit, memory.sums, columnBlock));
   }
-  if (p.finish) p.finish(p.context, firstRow, piece.firstColumn + firstColumn, rows, columns, sums, columnBlock);
+  if (p.finish) p.finish(p.context, firstRow, piece.firstColumn + firstColumn, rows, columns, memory.sums, columnBlock);
+}
+
+// The line that the `call`th microkernel of a strip begins to fetch of the strip of B at `column`, and how far apart its lines are.
+template <class Kind>
+Ahead aheadOf(const Product& p, int64_t column, int64_t call) {
+  const int64_t size = p.b.half ? 2 : 4, line = 64;
+  const char* data = static_cast<const char*>(p.b.data);
+  if (p.b.kContiguous) return {data + column * p.b.stride * size + call * unitsOf<Kind>(p.k) * line, line};
+  const int64_t lines = divideUp(tileColumns * size, line);
+  return {data + (call / lines * unitsOf<Kind>(p.k) * p.b.stride + column) * size + call % lines * line, p.b.stride * size};
+}
+
+// A tile of all rows. The strip after its last one is `next`'s first, if there is one.
+template <class Kind>
+void multiplyOwn(const Piece& piece, int64_t firstColumn, const Product* next, int64_t nextColumn, const ThreadMemory& memory) {
+  const Product& p = *piece.product;
+  const int64_t units = unitsOf<Kind>(p.k), end = least(piece.columns, firstColumn + piece.size.columns);
+  const int64_t paddedRows = roundUp(p.m, tileRows);
+  if (*memory.packedOf != &p) {
+    for (int64_t unit = 0; unit < units; unit += depthUnits) {
+      const int64_t here = least(depthUnits, units - unit), k = unit * Kind::perUnit;
+      pack<Kind, tileRows>(memory.rows + unit * paddedRows, p.a, 0, p.m, k, least(here * Kind::perUnit, p.k - k));
+    }
+    *memory.packedOf = &p;
+  }
+  for (int64_t column = firstColumn; column < end; column += tileColumns) {
+    const int64_t columns = least(tileColumns, end - column), j = piece.firstColumn + column;
+    pack<Kind, tileColumns>(memory.strip, p.b, j, columns, 0, p.k);
+    const bool isLast = column + tileColumns >= end;
+    const Product* soon = isLast ? next : &p;
+    const int64_t soonColumn = isLast ? nextColumn : j + tileColumns;
+    const int64_t calls = soon ? divideUp(tileColumns * soon->k * (soon->b.half ? 2 : 4), 64 * unitsOf<Kind>(soon->k)) : 0;
+    const TileOut out = outOf(p, 0, j);
+    int64_t call = 0;
+    for (int64_t unit = 0; unit < units; unit += depthUnits) {
+      const int64_t here = least(depthUnits, units - unit);
+      const TileOut block = partialOut<Kind>(p, out, unit, memory.sums, tileColumns);
+      for (int64_t i = 0; i < p.m; i += tileRows, call++) {
+        const Ahead ahead = call < calls ? aheadOf<Kind>(*soon, soonColumn, call) : Ahead{reinterpret_cast<const char*>(memory.strip), 0};
+        microkernel<Kind>(here, memory.rows + unit * paddedRows + i * here, memory.strip + unit * tileColumns, partOf(block, i, 0), least(tileRows, p.m - i), columns, ahead);
+      }
+    }
+  }
 }
 
 // The order of the queue: pack 0, pack 1, tiles of 0, pack 2, tiles of 1, …
-int orderSegments(const Piece* pieces, int count, TileSize size, Segment* segments, int64_t& tiles) {
+int orderSegments(const Piece* pieces, int count, Segment* segments, int64_t& tiles) {
   int made = 0;
   tiles = 0;
   const auto push = [&](int piece, bool packs, int64_t own) {
@@ -122,32 +197,58 @@ int orderSegments(const Piece* pieces, int count, TileSize size, Segment* segmen
   };
   for (int i = 0; i <= count; i++) {
     if (i < count && pieces[i].packs) push(i, true, divideUp(pieces[i].columns, tileColumns));
-    if (i > 0) push(i - 1, false, tilesOf(pieces[i - 1], size));
+    if (i > 0) push(i - 1, false, tilesOf(pieces[i - 1]));
   }
   return made;
 }
 
 template <class Kind>
-void runPieces(const Piece* pieces, int count, const Workspace& work, Pool& pool) {
-  const TileSize size = chooseTileSize(pieces, count, pool.threads());
+void runPieces(Piece* pieces, int count, const Workspace& work, Pool& pool) {
+  chooseTileSizes(pieces, count, pool.threads());
   Segment segments[2 * maxPieces];
   int64_t tiles;
-  const int made = orderSegments(pieces, count, size, segments, tiles);
+  const int made = orderSegments(pieces, count, segments, tiles);
   pool.clearCounts(count);
-  parallel(pool, tiles, [&](int64_t tile, int thread) {
+  for (int thread = 0; thread < pool.threads(); thread++) *memoryOf(work, thread).packedOf = nullptr;
+  const auto segmentOf = [&](int64_t tile) {
     int s = made - 1;
     while (segments[s].firstTile > tile) s--;
-    const Piece& piece = pieces[segments[s].piece];
-    const int64_t index = tile - segments[s].firstTile, k = piece.product->k;
-    if (segments[s].packs) {
+    return segments[s];
+  };
+  parallel(pool, tiles, [&](int64_t tile, int thread) {
+    const Segment segment = segmentOf(tile);
+    const Piece& piece = pieces[segment.piece];
+    const Product& p = *piece.product;
+    const int64_t index = tile - segment.firstTile;
+    const ThreadMemory memory = memoryOf(work, thread);
+    if (segment.packs) {
       const int64_t column = index * tileColumns;
-      float* to = const_cast<float*>(piece.packed) + column * unitsOf<Kind>(k);
-      pack<Kind, tileColumns>(to, piece.product->b, piece.firstColumn + column, least(tileColumns, piece.columns - column), 0, k);
-      return pool.count(segments[s].piece);
+      float* to = const_cast<float*>(piece.packed) + column * unitsOf<Kind>(p.k);
+      pack<Kind, tileColumns>(to, p.b, piece.firstColumn + column, least(tileColumns, piece.columns - column), 0, p.k);
+      return pool.count(segment.piece);
     }
-    if (piece.packs) pool.awaitCount(segments[s].piece, divideUp(piece.columns, tileColumns));
-    multiplyTile<Kind>(piece, size, index, work.perThread + thread * work.perThreadFloats);
+    const int64_t rowTiles = divideUp(p.m, piece.size.rows), row = index % rowTiles * piece.size.rows, column = index / rowTiles * piece.size.columns;
+    if (piece.way == Way::few) return multiplyFewRows(p, piece.firstColumn + column, piece.firstColumn + least(piece.columns, column + piece.size.columns));
+    if (piece.way == Way::own) {
+      // Threads take turns, so that this one will probably get the tile `threads` further on.
+      const int64_t soon = tile + pool.threads();
+      const Segment after = segmentOf(least(soon, tiles - 1));
+      const Piece& next = pieces[after.piece];
+      const bool fetches = soon < tiles && next.way == Way::own;
+      return multiplyOwn<Kind>(piece, column, fetches ? next.product : nullptr, next.firstColumn + (soon - after.firstTile) * next.size.columns, memory);
+    }
+    if (piece.packs) pool.awaitCount(segment.piece, divideUp(piece.columns, tileColumns));
+    multiplyShared<Kind>(piece, row, column, memory);
   });
+}
+
+template <class Kind>
+Way wayOf(const Product& p) {
+  if (p.packedB || p.finish || p.k == 0) return Way::shared;
+  if (p.m <= fewRows && p.a.kContiguous && p.b.kContiguous && !p.b.half) return Way::few;
+  const int64_t units = unitsOf<Kind>(p.k);
+  const bool fits = units <= ownStripUnits && roundUp(p.m, tileRows) * units <= ownRowsFloats && (units <= depthUnits || !p.halfC || p.m * tileColumns <= sumsFloats);
+  return fits ? Way::own : Way::shared;
 }
 
 template <class Kind>
@@ -162,17 +263,17 @@ void gemmOf(const Product* products, int64_t count, const Workspace& work, Pool&
   };
   for (const Product* p = products; p < products + count; p++) {
     if (p->m == 0 || (p->k == 0 && p->add == p->c)) continue;
-    const bool direct = p->m <= fewRows && p->a.kContiguous && p->b.kContiguous && !p->b.half && !p->finish && !p->packedB;
+    const Way way = wayOf<Kind>(*p);
     const int64_t units = unitsOf<Kind>(p->k);
     for (int64_t column = 0; column < p->n;) {
-      const bool packs = !direct && !p->packedB && p->k > 0;
+      const bool packs = way == Way::shared && !p->packedB && p->k > 0;
       const int64_t fit = packs ? (work.sharedFloats - used) / (units * tileColumns) * tileColumns : p->n;
       if (fit <= 0 || pieceCount == maxPieces) {
         flush();
         continue;
       }
       const int64_t columns = least(fit, p->n - column);
-      pieces[pieceCount++] = {p, column, columns, direct ? nullptr : p->packedB ? p->packedB + column * units : work.shared + used, packs};
+      pieces[pieceCount++] = {p, column, columns, way, p->packedB ? p->packedB + column * units : work.shared + used, packs, {}};
       if (packs) used += roundUp(columns, tileColumns) * units;
       column += columns;
     }
@@ -196,7 +297,7 @@ void packAll(float* to, const Operand& b, int64_t n, int64_t k, int64_t count, i
 int64_t packedFloats(bool mixed, int64_t n, int64_t k) { return roundUp(n, tileColumns) * (mixed ? unitsOf<Mixed>(k) : k); }
 
 Need gemmNeed(bool mixed, int64_t bFloats, int64_t k) {
-  return {least(bFloats, most(packCapacity, packedFloats(mixed, tileColumns, k))), rowBlock * depthUnits + rowBlock * columnBlock};
+  return {least(bFloats, most(packCapacity, packedFloats(mixed, tileColumns, k))), perThreadFloats};
 }
 
 void packB(bool mixed, float* to, const Operand& b, int64_t n, int64_t k, int64_t count, int64_t step, Pool& pool) {

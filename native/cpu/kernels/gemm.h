@@ -63,6 +63,7 @@ struct Product {
   const float* packedB = nullptr;  // all of B already packed, or null
   Finish finish = nullptr;
   const void* context = nullptr;
+  bool streams = false;  // C is not read soon: where it is written once, past the caches
 };
 
 // Workspace of gemm() for products whose packed B needs `bFloats` in all and whose longest k is `k`; gemm() uses all that

@@ -118,6 +118,7 @@ void gradients(const Args& args, Pool& pool, int x, const MakeBlock& makeBlock) 
   const Head h = read(args, x);
   const int64_t tokenBlock = blockTokens(h.tokens, h.vocabulary);
   const Memory m = cut(args, h.width, h.vocabulary, tokenBlock);
+  const bool isZero = takeZero(args);
   const Operand weight = operandOf(args, x + 1, h.width, true);
   packB(args.mixed, m.forward, weight, h.vocabulary, h.width, 1, 0, pool);
   packB(args.mixed, m.backward, operandOf(args, x + 1, h.width, false), h.width, h.vocabulary, 1, 0, pool);
@@ -127,7 +128,7 @@ void gradients(const Args& args, Pool& pool, int x, const MakeBlock& makeBlock) 
     makeBlock(h, first, count, logits, m);
     const Product input = {count, h.width, h.vocabulary, {m.dLogits, h.vocabulary, true, nullptr, args.mixed}, {}, dX + first * h.width, false, h.width, nullptr, m.backward};
     gemm(&input, 1, args.mixed, m.rest, pool);
-    const Product weights = {h.vocabulary, h.width, count, {m.dLogits, h.vocabulary, false, nullptr, args.mixed}, operandOf(args, x, h.width, false, first), dWeight, false, h.width, dWeight};
+    const Product weights = {h.vocabulary, h.width, count, {m.dLogits, h.vocabulary, false, nullptr, args.mixed}, operandOf(args, x, h.width, false, first), dWeight, false, h.width, isZero && first == 0 ? nullptr : dWeight};
     gemm(&weights, 1, args.mixed, m.rest, pool);
   }
 }

@@ -36,6 +36,13 @@ inline int64_t elements(const Args& args, int i) {
   return count;
 }
 
+// Whether the op's gradient is zero whatever its memory holds; the op then overwrites it.
+inline bool takeZero(const Args& args) {
+  const bool isZero = args.isZero && *args.isZero;
+  if (isZero) *args.isZero = false;
+  return isZero;
+}
+
 inline float* threadMemory(const Args& args, int thread) { return args.work.perThread + thread * args.work.perThreadFloats; }
 
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }

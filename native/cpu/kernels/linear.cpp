@@ -43,7 +43,7 @@ Need linearBackwardWeightNeed(const Args& args) {
 void linearBackwardWeight(const Args& args, Pool& pool) {
   float* dWeight = f32(args, 0);
   const int64_t n = dim(args, 0, 0), j = dim(args, 0, 1), tokens = dim(args, 2, 0);
-  const Product product = {n, j, tokens, operandOf(args, 1, n, false), operandOf(args, 2, j, false), dWeight, false, j, dWeight};
+  const Product product = {n, j, tokens, operandOf(args, 1, n, false), operandOf(args, 2, j, false), dWeight, false, j, takeZero(args) ? nullptr : dWeight, nullptr, nullptr, nullptr, true};
   gemm(&product, 1, args.mixed, args.work, pool);
 }
 

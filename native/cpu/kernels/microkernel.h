@@ -5,13 +5,22 @@
 
 namespace moe::MOE_KERNELS {
 
-// Where a tile goes: sums + add (unless null) to c, as floats or bf16, the top left rows × columns of it.
+// Where a tile goes: sums + add (unless null) to c, as floats or bf16, the top left rows × columns of it. `isFar`: c is not in
+// a near cache, so its lines are asked for before the sums are made. `streams`: c, floats in whole lines, is stored past the caches.
 struct TileOut {
   void* c;
   bool half;
   int64_t cStride;
   const float* add;
   int64_t addStride;
+  bool isFar = false;
+  bool streams = false;
+};
+
+// Memory that will be read soon: a line at `at`, at + step, and so on, one for each unit that is multiplied meanwhile.
+struct Ahead {
+  const char* at;
+  int64_t step;
 };
 
 #if MOE_LANES == 16
@@ -27,17 +36,30 @@ inline __m512 multiplyUnit(Mixed, __m512 sum, const float* a, __m512i b) {
 #endif
 
 inline void storeSums(const TileOut& out, int64_t i, int64_t j, __m512 sum, __mmask16 columns) {
-  if (out.add) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(columns, out.add + i * out.addStride + j));
+  // Without a summand to zero all the same: what flushing may leave of a sum, −0, is then 0.
+  sum = _mm512_add_ps(sum, out.add ? _mm512_maskz_loadu_ps(columns, out.add + i * out.addStride + j) : _mm512_setzero_ps());
 #if MOE_BF16
   if (out.half) return _mm256_mask_storeu_epi16(static_cast<Half*>(out.c) + i * out.cStride + j, columns, (__m256i)_mm512_cvtneps_pbh(sum));
 #endif
-  _mm512_mask_storeu_ps(static_cast<float*>(out.c) + i * out.cStride + j, columns, sum);
+  float* c = static_cast<float*>(out.c) + i * out.cStride + j;
+  if (out.streams && columns == 0xffff) return _mm512_stream_ps(c, sum);
+  _mm512_mask_storeu_ps(c, columns, sum);
+}
+
+inline void fetchLines(const TileOut& out, int64_t rows) {
+  const int64_t size = out.half ? 2 : 4;
+  const char* c = static_cast<const char*>(out.c);
+  for (int64_t i = 0; i < rows; i++, c += out.cStride * size) {
+    _mm_prefetch(c, _MM_HINT_T1);
+    _mm_prefetch(c + tileColumns * size - 1, _MM_HINT_T1);
+  }
 }
 
 // The upper `height` rows of a tile.
 template <class Kind, int64_t height>
-void multiplyRows(int64_t units, const float* a, const float* b, const TileOut& out, int64_t rows, int64_t columns) {
+void multiplyRows(int64_t units, const float* a, const float* b, const TileOut& out, int64_t rows, int64_t columns, Ahead next) {
   constexpr int64_t ahead = 8 * tileColumns;
+  if (out.isFar && !out.streams) fetchLines(out, rows);
   __m512 sum[height][tileVectors];
   MOE_UNROLL
   for (int64_t i = 0; i < height; i++) {
@@ -56,6 +78,8 @@ void multiplyRows(int64_t units, const float* a, const float* b, const TileOut& 
       MOE_UNROLL
       for (int64_t j = 0; j < tileVectors; j++) sum[i][j] = multiplyUnit(Kind{}, sum[i][j], a + i, columnsOfB[j]);
     }
+    _mm_prefetch(next.at, _MM_HINT_T1);
+    next.at += next.step;
     a += tileRows;
     b += tileColumns;
   }
@@ -71,16 +95,16 @@ void multiplyRows(int64_t units, const float* a, const float* b, const TileOut& 
 
 // The last rows of an expert rarely fill a tile: fewer rows take less time, and give the same sums.
 template <class Kind>
-void microkernel(int64_t units, const float* a, const float* b, const TileOut& out, int64_t rows, int64_t columns) {
-  if (rows > 8) return multiplyRows<Kind, 12>(units, a, b, out, rows, columns);
-  if (rows > 4) return multiplyRows<Kind, 8>(units, a, b, out, rows, columns);
-  multiplyRows<Kind, 4>(units, a, b, out, rows, columns);
+void microkernel(int64_t units, const float* a, const float* b, const TileOut& out, int64_t rows, int64_t columns, Ahead next) {
+  if (rows > 8) return multiplyRows<Kind, 12>(units, a, b, out, rows, columns, next);
+  if (rows > 4) return multiplyRows<Kind, 8>(units, a, b, out, rows, columns, next);
+  multiplyRows<Kind, 4>(units, a, b, out, rows, columns, next);
 }
 
 #else
 
 template <class Kind>
-void microkernel(int64_t units, const float* a, const float* b, const TileOut& out, int64_t rows, int64_t columns) {
+void microkernel(int64_t units, const float* a, const float* b, const TileOut& out, int64_t rows, int64_t columns, Ahead) {
   Vec sum[tileRows][tileVectors];
   MOE_UNROLL
   for (int64_t i = 0; i < tileRows; i++) {
@@ -128,20 +152,21 @@ void microkernel(int64_t units, const float* a, const float* b, const TileOut& o
 
 #endif
 
+// The part of `out` that begins at element (i, j).
+inline TileOut partOf(const TileOut& out, int64_t i, int64_t j) {
+  TileOut part = out;
+  const int64_t at = i * out.cStride + j;
+  part.c = out.half ? static_cast<void*>(static_cast<Half*>(out.c) + at) : static_cast<float*>(out.c) + at;
+  if (out.add) part.add = out.add + i * out.addStride + j;
+  return part;
+}
+
 // c (m × n) = a·b + add on this thread, from packed strips of `units`; bStripStride is the distance between strips of b.
 template <class Kind>
 void multiplyPacked(const float* a, const float* b, int64_t bStripStride, int64_t m, int64_t n, int64_t units, const TileOut& out) {
   for (int64_t j = 0; j < n; j += tileColumns, b += bStripStride) {
     for (int64_t i = 0; i < m; i += tileRows) {
-      TileOut tile = out;
-      const int64_t at = i * out.cStride + j;
-#if MOE_BF16
-      tile.c = out.half ? static_cast<void*>(static_cast<Half*>(out.c) + at) : static_cast<float*>(out.c) + at;
-#else
-      tile.c = static_cast<float*>(out.c) + at;
-#endif
-      if (out.add) tile.add = out.add + i * out.addStride + j;
-      microkernel<Kind>(units, a + i * units, b, tile, least(tileRows, m - i), least(tileColumns, n - j));
+      microkernel<Kind>(units, a + i * units, b, partOf(out, i, j), least(tileRows, m - i), least(tileColumns, n - j), {reinterpret_cast<const char*>(b), 0});
     }
   }
 }

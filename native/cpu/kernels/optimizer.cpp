@@ -35,7 +35,7 @@ void clipScale(const Args& args, Pool&) {
   f32(args, 0)[1] = !isFinite ? -1.0f : args.attrs[0] == 0 || ratio > 1 ? 1.0f : static_cast<float>(ratio);
 }
 
-// param, m, v, grad (any shape) under scale (2) and hyper (3); attributes beta1, beta2, eps, weightDecay. Zeroes grad; a negative scale leaves all as it is.
+// param, m, v, grad (any shape) under scale (2) and hyper (3); attributes beta1, beta2, eps, weightDecay. Leaves grad zero, by word alone where that is kept; a negative scale leaves all as it is.
 void adamwStep(const Args& args, Pool& pool) {
   const float gradientScale = f32(args, 4)[1];
   if (gradientScale < 0) return;
@@ -45,6 +45,9 @@ void adamwStep(const Args& args, Pool& pool) {
   const float keep = static_cast<float>(1 - static_cast<double>(rate) * args.attrs[3]);
   const float step = rate / correction1, perRoot = 1 / sqrtf(correction2);
   float *param = f32(args, 0), *m = f32(args, 1), *v = f32(args, 2), *grad = f32(args, 3);
+  const bool writesZero = args.isZero == nullptr;
+  if (takeZero(args)) memset(grad, 0, elements(args, 3) * sizeof(float));
+  if (args.isZero) *args.isZero = true;
   // One vector of each; vectors are padded, so that a part is computed as a whole one is.
   const auto update = [&](Vec& p, Vec& m1, Vec& v1, Vec g) {
     g = g * splat(gradientScale);
@@ -60,7 +63,7 @@ void adamwStep(const Args& args, Pool& pool) {
       store(param + i, p);
       store(m + i, m1);
       store(v + i, v1);
-      store(grad + i, splat(0));
+      if (writesZero) store(grad + i, splat(0));
     }
     if (i == end) return;
     const int64_t rest = end - i;
@@ -69,7 +72,7 @@ void adamwStep(const Args& args, Pool& pool) {
     storePart(param + i, p, rest);
     storePart(m + i, m1, rest);
     storePart(v + i, v1, rest);
-    storePart(grad + i, splat(0), rest);
+    if (writesZero) storePart(grad + i, splat(0), rest);
   });
 }
 

@@ -1,4 +1,4 @@
-// The kernel table of one instruction set: {name, tensors, of these optional, attributes, kernel, workspace, which may be bf16, packed weight}.
+// The kernel table of one instruction set: {name, tensors, of these optional, attributes, kernel, workspace, which may be bf16, packed weight, gradient}.
 // Counts repeat the rows of core/backend/backend.ts; tests/native/addon.test.ts compares the two. headCrossEntropy
 // is none of them: core/backend/fuse.ts makes it of a forward and its backward.
 #include "table.h"
@@ -17,7 +17,7 @@ const Op ops[] = {
     {"rmsNormBackward", 7, 1, 0, rmsNormBackward, rmsNormBackwardNeed, bit(0), nullptr},
     {"linearForward", 4, 1, 0, linearForward, linearForwardNeed, bit(0) | bit(1), linearForwardPacked},
     {"linearBackwardInput", 4, 1, 0, linearBackwardInput, linearBackwardInputNeed, bit(0) | bit(1), linearBackwardInputPacked},
-    {"linearBackwardWeight", 3, 0, 0, linearBackwardWeight, linearBackwardWeightNeed, bit(1) | bit(2), nullptr},
+    {"linearBackwardWeight", 3, 0, 0, linearBackwardWeight, linearBackwardWeightNeed, bit(1) | bit(2), nullptr, 0},
     {"ropeForward", 3, 0, 2, ropeForward, nullptr, bit(0), nullptr},
     {"ropeBackward", 3, 0, 2, ropeBackward, nullptr, 0, nullptr},
     {"attentionForward", 5, 0, 3, attentionForward, attentionForwardNeed, bit(0) | bit(2) | bit(3) | bit(4), nullptr},
@@ -33,13 +33,13 @@ const Op ops[] = {
     {"moeDispatchForward", 6, 0, 0, moeDispatchForward, nullptr, 0, nullptr},
     {"groupedLinearForward", 5, 1, 0, groupedLinearForward, groupedLinearForwardNeed, bit(0) | bit(1), groupedLinearForwardPacked},
     {"groupedLinearBackwardInput", 5, 1, 0, groupedLinearBackwardInput, groupedLinearBackwardInputNeed, bit(0) | bit(1), groupedLinearBackwardInputPacked},
-    {"groupedLinearBackwardWeight", 6, 2, 0, groupedLinearBackwardWeight, groupedLinearBackwardWeightNeed, bit(1) | bit(2), nullptr},
+    {"groupedLinearBackwardWeight", 6, 2, 0, groupedLinearBackwardWeight, groupedLinearBackwardWeightNeed, bit(1) | bit(2), nullptr, 0},
     {"swigluForward", 4, 0, 0, swigluForward, nullptr, bit(0) | bit(1), nullptr},
     {"swigluBackward", 6, 0, 0, swigluBackward, nullptr, bit(0) | bit(2) | bit(3), nullptr},
     {"moeCombineForward", 4, 1, 0, moeCombineForward, nullptr, bit(1), nullptr},
     {"headCrossEntropyForward", 5, 0, 0, headCrossEntropyForward, headCrossEntropyForwardNeed, bit(2), nullptr},
-    {"headCrossEntropyBackward", 7, 0, 0, headCrossEntropyBackward, headCrossEntropyBackwardNeed, bit(2), nullptr},
-    {"headCrossEntropy", 8, 0, 0, headCrossEntropy, headCrossEntropyNeed, bit(4), nullptr},
+    {"headCrossEntropyBackward", 7, 0, 0, headCrossEntropyBackward, headCrossEntropyBackwardNeed, bit(2), nullptr, 1},
+    {"headCrossEntropy", 8, 0, 0, headCrossEntropy, headCrossEntropyNeed, bit(4), nullptr, 3},
     {"embedPackedForward", 3, 0, 0, embedPackedForward, nullptr, 0, nullptr},
     {"linearPackedForward", 4, 1, 0, linearPackedForward, linearPackedForwardNeed, 0, nullptr},
     {"routerForward", 4, 0, 1, routerForward, routerForwardNeed, 0, nullptr},
@@ -48,7 +48,7 @@ const Op ops[] = {
     {"gatherRowsForward", 3, 0, 0, gatherRowsForward, nullptr, 0, nullptr},
     {"sumOfSquares", 2, 0, 1, sumOfSquares, sumOfSquaresNeed, 0, nullptr},
     {"clipScale", 2, 0, 1, clipScale, nullptr, 0, nullptr},
-    {"adamwStep", 6, 0, 4, adamwStep, nullptr, 0, nullptr},
+    {"adamwStep", 6, 0, 4, adamwStep, nullptr, 0, nullptr, 3},
 };
 
 }  // namespace

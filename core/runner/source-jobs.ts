@@ -1,0 +1,75 @@
+/** Jobs on sources: reading one through, and fetching one. Files of a download are whole or absent, so a later job fetches only what is missing. */
+import { existsSync, statSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { downloadFile, type Download } from '#core/data/download/download.ts'
+import { listHubDataset } from '#core/data/download/hugging-face.ts'
+import { inspectSource } from '#core/data/readers/source.ts'
+import type { Job } from '#core/shared/jobs.ts'
+import type { DownloadRequest } from '#core/shared/sources.ts'
+import type { JobContext } from './context.ts'
+import { phaseSender, stopSignal, untilStopped } from './progress.ts'
+import { fetchSample } from './sample-mix-job.ts'
+
+type JobOf<K extends Job['kind']> = Extract<Job, { kind: K }>
+
+/** Reads on past every bad row: how many there are is what a user needs to decide. */
+const everyBadRow = Number.MAX_SAFE_INTEGER
+
+export function runLookJob({ spec }: JobOf<'lookAtSource'>, context: JobContext): Promise<'done' | 'stopped'> {
+  const signal = stopSignal(context)
+  const phase = phaseSender(context)
+  return untilStopped(async () => {
+    const tolerant = { ...spec, skipBadRows: everyBadRow }
+    phase('look', 0, null, 'documents')
+    context.send({ type: 'report', report: await inspectSource(tolerant, '/', { complete: false }) })
+    const onProgress = (documents: number): void => {
+      signal.throwIfAborted()
+      phase('look', documents, null, 'documents')
+    }
+    context.send({ type: 'report', report: await inspectSource(tolerant, '/', { complete: true, onProgress }) })
+  })
+}
+
+export type WantedFile = Download & { sizeBytes: number | null }
+
+/** The files of a request and where they go. Two addresses that end alike get names of their own. */
+export async function listDownloads({ dataset, revision, urls }: DownloadRequest, folder: string, hub: string, token: string | null): Promise<WantedFile[]> {
+  if (dataset !== null) return listHubDataset({ repository: dataset, revision, hub, token }, folder)
+  const taken = new Set<string>()
+  return urls.map((url) => {
+    const name = decodeURIComponent(basename(new URL(url).pathname)).replace(/[^\w.-]+/g, '_').replace(/^\.+/, '') || 'file'
+    let free = name
+    for (let i = 2; taken.has(free); i++) free = `${i}-${name}`
+    taken.add(free)
+    return { url, path: join(folder, free), sha256: null, sizeBytes: null }
+  })
+}
+
+const isThere = ({ path, sizeBytes }: WantedFile): boolean => existsSync(path) && (sizeBytes === null || statSync(path).size === sizeBytes)
+
+export function runFetchJob({ request, folder, hub, token }: JobOf<'fetchSource'>, context: JobContext): Promise<'done' | 'stopped'> {
+  const signal = stopSignal(context)
+  const phase = phaseSender(context)
+  return untilStopped(async () => {
+    phase('list', 0, null, '')
+    const wanted = await listDownloads(request, folder, hub, token)
+    const total = wanted.every(({ sizeBytes }) => sizeBytes !== null) ? wanted.reduce((sum, { sizeBytes }) => sum + sizeBytes!, 0) : null
+    let done = 0
+    for (const file of wanted) {
+      signal.throwIfAborted()
+      const onProgress = (bytes: number, own: number | null): void => phase('download', done + bytes, total ?? (wanted.length === 1 ? own : null), 'bytes')
+      if (!isThere(file)) {
+        const got = await downloadFile(file, { token: request.dataset === null ? null : token, signal, onProgress })
+        context.log('info', `${basename(got.path)}: ${got.sizeBytes} bytes in ${got.requests} requests, sha256 ${got.sha256}`)
+      }
+      done += statSync(file.path).size
+      phase('download', done, total, 'bytes')
+    }
+  })
+}
+
+export async function runFetchSampleJob({ paths }: JobOf<'fetchSample'>, context: JobContext): Promise<'done'> {
+  phaseSender(context)('download', 0, null, '')
+  if (!existsSync(join(paths.resources, 'sample/data/sample.json'))) await fetchSample(paths.resources, context)
+  return 'done'
+}
