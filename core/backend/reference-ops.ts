@@ -338,9 +338,9 @@ export const referenceOps: { [N in OpName]: (args: Args<N>, letters: Letters) =>
   embedPackedForward: (args, letters) => referenceOps.embedForward(args, letters),
   linearPackedForward: (args, letters) => referenceOps.linearForward(args, letters),
   routerForward({ experts, gate, x, weight, normalise }, letters) {
-    const { T, D, E } = letters
+    const { T, E } = letters
     const [logits, probs] = [new Float64Array(T * E), new Float64Array(T * E)]
-    referenceOps.linearForward({ y: logits, x, weight }, { T, N: E, J: D })
+    referenceOps.linearForward({ y: logits, x, weight }, { ...letters, N: E, J: letters.D })
     referenceOps.routerSoftmaxForward({ probs, lse: new Float64Array(T), logits }, letters)
     referenceOps.routerTopKForward({ experts, probs }, letters)
     referenceOps.routerGateForward({ gate, probs, experts, normalise }, letters)

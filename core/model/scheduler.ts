@@ -30,7 +30,7 @@ export type GenerationRequest = {
 }
 
 export type GeneratedToken = Sample & { alternatives: Sample[]; layers: LayerRouting[] }
-export type GenerationEnd = { end: 'length' | 'stop' | 'cancelled'; tokens: number; firstTokenMs: number; totalMs: number }
+export type GenerationEnd = { end: 'length' | 'stop' | 'cancelled'; tokens: number }
 export type Generation = {
   /** Rejects when the backend fails. */
   readonly done: Promise<GenerationEnd>
@@ -59,8 +59,6 @@ type Text = {
   next: Omit<GeneratedToken, 'layers'> | null
   made: number
   isCancelled: boolean
-  startedAt: number
-  firstTokenMs: number
   fedAt: number
   finish(end: GenerationEnd['end']): void
   fail(error: unknown): void
@@ -103,7 +101,6 @@ export function createScheduler(backend: Backend, config: ModelConfig, weights: 
     const { text } = slot
     const { sampling, stopIds = [], alternatives = 0, routing = false } = text.request
     const sample = sampleToken(logits, sampling, text.random)
-    if (text.made === 0) text.firstTokenMs = performance.now() - text.startedAt
     if (stopIds.includes(sample.id)) return leave(slot, 'stop')
     text.made++
     text.next = { ...sample, alternatives: mostProbable(logits, alternatives) }
@@ -192,8 +189,8 @@ export function createScheduler(backend: Backend, config: ModelConfig, weights: 
       }
       let text!: Text
       const done = new Promise<GenerationEnd>((resolve, reject) => {
-        const finish = (end: GenerationEnd['end']): void => resolve({ end, tokens: text.made, firstTokenMs: text.firstTokenMs, totalMs: performance.now() - text.startedAt })
-        text = { request, onToken, random: createRandom(sampling.seed, 'sampling'), todo: prompt, next: null, made: 0, isCancelled: false, startedAt: performance.now(), firstTokenMs: 0, fedAt: 0, finish, fail: reject }
+        const finish = (end: GenerationEnd['end']): void => resolve({ end, tokens: text.made })
+        text = { request, onToken, random: createRandom(sampling.seed, 'sampling'), todo: prompt, next: null, made: 0, isCancelled: false, fedAt: 0, finish, fail: reject }
       })
       waiting.push(text)
       wake()

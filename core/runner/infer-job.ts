@@ -43,20 +43,22 @@ function answer({ requestId, prompt, sampling }: Request, { scheduler, tokenizer
   const ids = fitPrompt([eos, ...tokenizer.encode(prompt)], scheduler.capacity - maxTokens)
   const decoder = tokenizer.createDecoder()
   const pending: Token[] = []
-  let sentAt = 0
+  const startedAt = performance.now()
+  let [sentAt, firstTokenMs] = [0, 0]
   const flush = (): void => {
     if (pending.length > 0) context.send({ type: 'tokens', requestId, tokens: pending.splice(0) })
     sentAt = performance.now()
   }
   const generation = scheduler.submit({ prompt: ids, maxTokens, sampling, stopIds: [eos], routing: true }, ({ id, logProbability, layers }) => {
+    if (firstTokenMs === 0) firstTokenMs = performance.now() - startedAt
     pending.push({ id, text: decoder.push(id), probability: Math.exp(logProbability), layers })
     if (performance.now() - sentAt >= batchMs) flush()
   })
   void generation.done.then(
-    ({ end, tokens, firstTokenMs, totalMs }) => {
+    ({ end, tokens }) => {
       flush()
-      const seconds = (totalMs - firstTokenMs) / 1000
-      context.send({ type: 'generated', requestId, end: endings[end], tokensPerSecond: tokens > 0 ? tokens / Math.max(seconds, 1e-9) : 0, firstTokenMs })
+      const seconds = (performance.now() - startedAt - firstTokenMs) / 1000
+      context.send({ type: 'generated', requestId, end: endings[end], tokensPerSecond: tokens > 1 ? (tokens - 1) / Math.max(seconds, 1e-9) : 0, firstTokenMs })
     },
     (error: unknown) => context.send({ type: 'requestFailed', requestId, error: toErrorData(error) }),
   )
