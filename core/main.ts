@@ -24,6 +24,9 @@ import { lockLibrary } from './features/jobs/lock.ts'
 import { createOrphans } from './features/jobs/orphans.ts'
 import { createSupervisor } from './features/jobs/supervisor.ts'
 import { createTasks } from './features/jobs/tasks.ts'
+import { estimatesRouter } from './features/estimates/estimates.ts'
+import { experimentsRouter } from './features/experiments/experiments.ts'
+import { lineageRouter } from './features/lineage/lineage.ts'
 import { mixesRouter } from './features/mixes/mixes.ts'
 import { reconcileMixes } from './features/mixes/reconcile.ts'
 import { quickstartRouter } from './features/quickstart/quickstart.ts'
@@ -35,6 +38,7 @@ import { sourcesRouter } from './features/sources/sources.ts'
 import { removeStrayFiles } from './features/sources/uploads.ts'
 import { systemRouter } from './features/system/system.ts'
 import { tokenizersRouter } from './features/tokenizers/tokenizers.ts'
+import { planOnMachine } from './runner/memory-plan.ts'
 import type { BuildEvent } from './shared/builds.ts'
 import type { contract } from './shared/contract.ts'
 import type { Host } from './shared/host.ts'
@@ -66,6 +70,9 @@ const router = api.router({
   chats: chatsRouter,
   checkpoints: checkpointsRouter,
   devices: devicesRouter,
+  estimates: estimatesRouter,
+  experiments: experimentsRouter,
+  lineage: lineageRouter,
   mixes: mixesRouter,
   quickstart: quickstartRouter,
   runs: runsRouter,
@@ -108,6 +115,7 @@ async function openServices(host: Host): Promise<Services> {
     tasks: createTasks({ host, store }),
     devices: createDevices({ host, store }),
     inference: createInferencePool({ host, store }),
+    planMemory: planOnMachine,
   }
   const orphans = createOrphans({ host, store }, (runId) => {
     afterOrphan(services, runId).catch((error: unknown) => host.log('error', `after a lost runner: ${String(error)}`))
@@ -120,6 +128,7 @@ async function openServices(host: Host): Promise<Services> {
   removeStrayFiles(services)
   settleBuilds(services)
   settleSources(services)
+  services.supervisor.pump()
   return services
 }
 

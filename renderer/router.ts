@@ -11,7 +11,7 @@ declare module 'vue-router' {
   interface RouteMeta {
     title: string
     /** The navigation entry that is shown as current. */
-    section?: 'home' | 'runs' | 'chat' | 'devices' | 'settings'
+    section?: 'home' | 'data' | 'runs' | 'chat' | 'devices' | 'settings'
   }
 }
 
@@ -19,6 +19,15 @@ export const router = createRouter({
   history: createWebHashHistory(),
   routes: [
     { path: '/', name: 'home', component: HomePage, meta: { title: 'nav.home', section: 'home' } },
+    { path: '/data', name: 'data', component: () => import('./features/mixes/DataPage.vue'), meta: { title: 'nav.data', section: 'data' } },
+    {
+      path: '/data/builds/:id/:step(sources|filters|tokenizer|shares|build)?',
+      name: 'build',
+      component: () => import('./features/builds/BuildPage.vue'),
+      props: (to) => ({ id: to.params.id, step: to.params.step || 'sources' }),
+      meta: { title: 'build.title', section: 'data' },
+    },
+    { path: '/data/mixes/:id', name: 'mix', component: () => import('./features/mixes/MixPage.vue'), props: true, meta: { title: 'mixes.title', section: 'data' } },
     { path: '/runs', name: 'runs', component: () => import('./features/runs/RunsPage.vue'), meta: { title: 'nav.runs', section: 'runs' } },
     { path: '/runs/new', name: 'newRun', component: () => import('./features/runs/NewRunPage.vue'), meta: { title: 'newRun.title', section: 'runs' } },
     {

@@ -1,8 +1,25 @@
-/** `moe runs`, `moe runs show <id>`, `moe runs metrics <id> --key loss`: what the store knows. */
+/** `moe runs`, `moe runs show <id>`, `moe runs metrics <id> --key loss`: what the store knows. It only looks, so it works beside an open workbench. */
+import { join } from 'node:path'
+import { runNotFound } from '#core/features/services.ts'
 import type { Checkpoint } from '#core/shared/checkpoints.ts'
 import type { Run } from '#core/shared/runs.ts'
-import { UsageError, type Command } from './command.ts'
+import { listCheckpoints } from '#core/store/checkpoints.ts'
+import { readSeries, seriesKeys } from '#core/store/metrics.ts'
+import { openReadOnly, type ReadableStore } from '#core/store/open.ts'
+import { findRun, listRuns, runNumber } from '#core/store/runs.ts'
+import { UsageError, type Command, type Context } from './command.ts'
 import { withCore } from './core.ts'
+
+/** A library that is not there yet, or of an older format, is made ready by a core first. */
+async function withLibrary<R>(context: Context, work: (store: ReadableStore) => R): Promise<R> {
+  const path = join(context.library, 'library.sqlite')
+  const store = openReadOnly(path) ?? (await withCore(context, async () => undefined), openReadOnly(path)!)
+  try {
+    return work(store)
+  } finally {
+    store.close()
+  }
+}
 
 type Point = { key: string; step: number; value: number }
 
@@ -18,10 +35,14 @@ export const runs: Command = {
   async run({ values, positionals }, context): Promise<Run[] | (Run & { checkpoints: Checkpoint[] }) | Point[]> {
     const [verb, id, ...rest] = positionals
     if (rest.length > 0 || (verb !== undefined && (id === undefined || !['show', 'metrics'].includes(verb)))) throw new UsageError(`"${positionals.join(' ')}": expected show <id> or metrics <id>`)
-    return withCore(context, async ({ client }) => {
-      if (verb === undefined) return client.runs.list()
-      if (verb === 'show') return { ...(await client.runs.get({ id: id! })), checkpoints: await client.checkpoints.list({ runId: id! }) }
-      const series = await client.runs.metrics({ id: id!, keys: typeof values.key === 'string' ? [values.key] : null, maxPoints: 10_000_000 })
+    return withLibrary(context, (store) => {
+      if (verb === undefined) return listRuns(store)
+      const run = findRun(store, id!)
+      if (run === null) throw runNotFound(id!)
+      if (verb === 'show') return { ...run, checkpoints: listCheckpoints(store, id!) }
+      const number = runNumber(store, id!)!
+      const keys = typeof values.key === 'string' ? [values.key] : seriesKeys(store, number)
+      const series = keys.map((key) => readSeries(store, number, key, { maxPoints: 100_000_000 }))
       return series.flatMap(({ key, steps, values: numbers }) => steps.map((step, i) => ({ key, step, value: numbers[i]! })))
     })
   },

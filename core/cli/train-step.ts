@@ -4,7 +4,8 @@
  */
 import { microBatchesOf, nextTokenRows } from '#core/train/batch.ts'
 import { createTrainer } from '#core/train/trainer.ts'
-import { loadWeightsInto, readModelFolder, readTokenBatch, writeWeights } from '#core/train/weights.ts'
+import { readConfigOf } from '#core/train/model-source.ts'
+import { loadWeightsInto, readTokenBatch, writeWeights } from '#core/train/weights.ts'
 import { numberOption, requiredOption, UsageError, type Command } from './command.ts'
 import { deviceHelp, deviceOptions, modelFolder, openBackend } from './model.ts'
 
@@ -42,7 +43,7 @@ export const trainStep: Command = {
     const steps = numberOption(values, 'steps', 1, { min: 1, integer: true })
     const learningRate = numberOption(values, 'lr', 1e-3, { min: 0 })
     const backend = await openBackend(values)
-    const { config } = readModelFolder(folder)
+    const config = readConfigOf(folder)
     const trainer = await createTrainer(backend, {
       model: config, sequenceLength: sequence, sequencesPerMicroBatch: ids.length / sequence, microBatchesPerStep: 1, optimizer,
       loadBalanceWeight: numberOption(values, 'alpha', 0.01, { min: 0 }), routerZWeight: numberOption(values, 'beta', 0.001, { min: 0 }),

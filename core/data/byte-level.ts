@@ -1,19 +1,7 @@
 /**
- * The two conventions of GPT-2's byte-level BPE that encoder, decoder and trainer share: how text is cut into words, and the
- * printable character that stands for each byte in a tokenizer.json. Unpaired surrogates are read as U+FFFD, as UTF-8 has none.
+ * The convention of GPT-2's byte-level BPE that encoder, decoder and trainer share: the printable character that stands for each byte in
+ * a tokenizer.json. How text is cut into words is word-scanner.ts.
  */
-
-/**
- * GPT-2's word pattern. White space is Unicode's White_Space property as in Hugging Face's Rust tokenizers; JavaScript's `\s` differs
- * in two characters (it takes U+FEFF and leaves U+0085).
- */
-const wordPattern =
-  /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu
-
-/** The words of a text, in order; joined they are the text again. */
-export function splitWords(text: string): string[] {
-  return text.match(wordPattern) ?? []
-}
 
 /** byteCharacters[b] stands for byte b: itself where printable in Latin-1, else the next of U+0100, U+0101, … */
 export const byteCharacters: readonly string[] = (() => {

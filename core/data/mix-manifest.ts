@@ -108,8 +108,8 @@ export function mixRow(manifest: MixManifest, name: string, createdAt: number): 
     createdAt,
     vocabularySize: manifest.vocabularySize,
     tokenizerHash: manifest.tokenizerHash,
-    domains: manifest.domains.map(({ name: domain, licence, documents, bytes, trainTokens, validationTokens }) => ({
-      name: domain, licence, documents, bytes, trainTokens, validationTokens,
+    domains: manifest.domains.map(({ name: domain, licence, documents, bytes, trainTokens, validationTokens, epochs = 1 }) => ({
+      name: domain, licence, documents, bytes, trainTokens, validationTokens, epochs,
     })),
     trainTokens: sum((domain) => domain.trainTokens),
     validationTokens: sum((domain) => domain.validationTokens),

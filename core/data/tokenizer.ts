@@ -1,13 +1,14 @@
 /**
- * A byte-level BPE tokenizer: text to ids and back, ids equal to Hugging Face's for the same tokenizer.json. It owns the merge
- * tables and a bounded cache of words. It adds no BOS, EOS or padding of its own: whoever builds sequences does.
+ * A byte-level BPE tokenizer: text to ids and back, ids equal to Hugging Face's for the same tokenizer.json. It owns the
+ * format's meaning; words and merges are word-encoder.ts. It adds no BOS, EOS or padding of its own: whoever builds sequences does.
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { AppError } from '#core/shared/errors.ts'
-import { byteCharacters, splitWords, tokenBytes } from './byte-level.ts'
-import { createHeap } from './heap.ts'
+import { byteCharacters, tokenBytes } from './byte-level.ts'
 import { checkTokenizerJson, mergeParts, tokenizerError, type AddedToken, type TokenizerJson } from './tokenizer-json.ts'
+import { createUtf8Buffer } from './utf8-buffer.ts'
+import { createWordEncoder, type Merges } from './word-encoder.ts'
 
 /** Ends every document; the first of the special tokens of a trained tokenizer, so its id is 0. */
 export const endOfText = '<|endoftext|>'
@@ -38,12 +39,8 @@ export type Tokenizer = {
   idOf(token: string): number | undefined
 }
 
-/** Pairs of ids are Map keys: left · 2²¹ + right, exact in a double. */
+/** Ids stay below this: the model's embedding has a row for each. */
 const idLimit = 2 ** 21
-const cachedWordLength = 48
-const cachedWords = 200_000
-
-type Merges = { byteIds: Int32Array; rankOf: Map<number, number>; resultOf: Int32Array }
 
 function readMerges(json: TokenizerJson, file: string): Merges {
   const vocabulary = new Map(Object.entries(json.model.vocab))
@@ -53,52 +50,16 @@ function readMerges(json: TokenizerJson, file: string): Merges {
     if (id >= idLimit) throw tokenizerError(file, field, `id ${id} is beyond ${idLimit - 1}`)
     return id
   }
-  const byteIds = Int32Array.from(byteCharacters, (character) => need(character, 'model.vocab'))
-  const resultOf = new Int32Array(json.model.merges.length)
-  const rankOf = new Map<number, number>()
+  const count = json.model.merges.length
+  const merges = { byteIds: Int32Array.from(byteCharacters, (character) => need(character, 'model.vocab')), lefts: new Int32Array(count), rights: new Int32Array(count), results: new Int32Array(count) }
   json.model.merges.forEach((merge, rank) => {
     const [left, right] = mergeParts(merge)
     const field = `model.merges[${rank}]`
-    rankOf.set(need(left, field) * idLimit + need(right, field), rank)
-    resultOf[rank] = need(left + right, field)
+    merges.lefts[rank] = need(left, field)
+    merges.rights[rank] = need(right, field)
+    merges.results[rank] = need(left + right, field)
   })
-  return { byteIds, rankOf, resultOf }
-}
-
-/** The merging of one word: its pair of lowest rank first, leftmost of equals, until none is left. O(n log n) however long the word. */
-function createWordEncoder({ byteIds, rankOf, resultOf }: Merges): (word: string) => Uint32Array {
-  const utf8 = new TextEncoder()
-  const heap = createHeap()
-  return (word) => {
-    const bytes = utf8.encode(word)
-    const n = bytes.length
-    const symbols = Int32Array.from(bytes, (byte) => byteIds[byte]!)
-    const next = Int32Array.from({ length: n }, (_, i) => i + 1)
-    const previous = Int32Array.from({ length: n }, (_, i) => i - 1)
-    const rankAt = (i: number): number | undefined => (next[i]! < n ? rankOf.get(symbols[i]! * idLimit + symbols[next[i]!]!) : undefined)
-    const offer = (i: number): void => {
-      const rank = rankAt(i)
-      if (rank !== undefined) heap.push(rank, i)
-    }
-    for (let i = 0; i < n; i++) offer(i)
-    let left = n
-    while (heap.pop()) {
-      const [i, rank] = [heap.value, heap.priority]
-      // An entry whose symbols have merged since is out of date.
-      if (symbols[i]! < 0 || rankAt(i) !== rank) continue
-      const merged = next[i]!
-      symbols[i] = resultOf[rank]!
-      symbols[merged] = -1
-      next[i] = next[merged]!
-      if (next[i]! < n) previous[next[i]!] = i
-      left--
-      offer(i)
-      if (previous[i]! >= 0) offer(previous[i]!)
-    }
-    const ids = new Uint32Array(left)
-    for (let i = 0, k = 0; i < n; i = next[i]!) ids[k++] = symbols[i]!
-    return ids
-  }
+  return merges
 }
 
 /** Cuts text at added tokens: the longest one at the leftmost place wins. Odd parts are the tokens. Null when there are none. */
@@ -109,28 +70,10 @@ function createSplitter(tokens: readonly AddedToken[]): ((text: string) => strin
   return (text) => text.split(pattern)
 }
 
-/** A list of ids that grows. */
-function createIdList() {
-  let ids = new Uint32Array(1024)
-  let length = 0
-  return {
-    append(more: ArrayLike<number>): void {
-      if (length + more.length > ids.length) {
-        const larger = new Uint32Array(Math.max(ids.length * 2, length + more.length))
-        larger.set(ids)
-        ids = larger
-      }
-      for (let i = 0; i < more.length; i++) ids[length++] = more[i]!
-    },
-    take: (): Uint32Array => ids.slice(0, length),
-  }
-}
-type IdList = ReturnType<typeof createIdList>
-
 /** The encoder of one tokenizer.json, in Hugging Face's order: raw added tokens, normalizer, normalized added tokens, words, merges. */
 function createEncoder(json: TokenizerJson, merges: Merges): Tokenizer['encode'] {
-  const encodeWord = createWordEncoder(merges)
-  const cache = new Map<string, Uint32Array>()
+  const words = createWordEncoder(merges)
+  const utf8 = createUtf8Buffer()
   const idOfAdded = new Map(json.added_tokens.map(({ content, id }) => [content, id]))
   const normalize = (text: string): string => (json.normalizer ? text.normalize('NFC') : text)
   const prefix = json.pre_tokenizer.add_prefix_space === true
@@ -139,31 +82,21 @@ function createEncoder(json: TokenizerJson, merges: Merges): Tokenizer['encode']
   const normalized = json.added_tokens.filter((token) => token.normalized === true)
   const [splitNormalized, splitNormalizedPlain] = [createSplitter(normalized), createSplitter(normalized.filter((token) => !token.special))]
 
-  const encodeWords = (text: string, ids: IdList): void => {
-    for (const word of splitWords(prefix && !text.startsWith(' ') ? ` ${text}` : text)) {
-      let encoded = cache.get(word)
-      if (encoded === undefined) {
-        encoded = encodeWord(word)
-        if (word.length <= cachedWordLength && cache.size < cachedWords) cache.set(word, encoded)
-      }
-      ids.append(encoded)
-    }
+  const encodeWords = (text: string): void => {
+    const length = utf8.fill(prefix && !text.startsWith(' ') ? ` ${text}` : text)
+    words.encode(utf8.bytes, length)
   }
-  const eachPart = (text: string, split: ((text: string) => string[]) | null, ids: IdList, between: (part: string) => void): void => {
+  const eachPart = (text: string, split: ((text: string) => string[]) | null, between: (part: string) => void): void => {
     if (!split) return between(text)
     split(text).forEach((part, i) => {
-      if (i % 2 === 1) ids.append([idOfAdded.get(part)!])
+      if (i % 2 === 1) words.append(idOfAdded.get(part)!)
       else if (part !== '') between(part)
     })
   }
   return (text, { special = 'token' } = {}) => {
-    const ids = createIdList()
     const plain = special === 'text'
-    if (text === '') return ids.take()
-    eachPart(text.toWellFormed(), plain ? splitRawPlain : splitRaw, ids, (part) =>
-      eachPart(normalize(part), plain ? splitNormalizedPlain : splitNormalized, ids, (words) => encodeWords(words, ids)),
-    )
-    return ids.take()
+    if (text !== '') eachPart(text.toWellFormed(), plain ? splitRawPlain : splitRaw, (part) => eachPart(normalize(part), plain ? splitNormalizedPlain : splitNormalized, encodeWords))
+    return words.take()
   }
 }
 
@@ -200,10 +133,9 @@ export function createTokenizer(value: unknown, file = 'tokenizer.json'): Tokeni
     json,
     encode: createEncoder(json, readMerges(json, file)),
     decode(sequence) {
-      const decoder = createDecoder()
-      let text = ''
-      for (const id of sequence) text += decoder.push(id)
-      return text + decoder.end()
+      const parts: Uint8Array[] = []
+      for (const id of sequence) if (bytesOf[id]) parts.push(bytesOf[id])
+      return new TextDecoder('utf-8', { ignoreBOM: true }).decode(Buffer.concat(parts))
     },
     createDecoder,
     idOf: (token) => ids.get(token),

@@ -7,7 +7,8 @@ import { AppError } from '#core/shared/errors.ts'
 import type { BuildEvent } from '#core/shared/builds.ts'
 import type { Host } from '#core/shared/host.ts'
 import type { JobPaths } from '#core/shared/jobs.ts'
-import type { Run, RunEvent } from '#core/shared/runs.ts'
+import type { MemoryPlan } from '#core/shared/devices.ts'
+import type { Run, RunConfig, RunEvent } from '#core/shared/runs.ts'
 import type { SourceEvent } from '#core/shared/sources.ts'
 import { findRun } from '#core/store/runs.ts'
 import type { WritableStore } from '#core/store/open.ts'
@@ -31,6 +32,8 @@ export type Services = {
   orphans: Orphans
   inference: InferencePool
   devices: Devices
+  /** The memory of a recipe, without taking any. */
+  planMemory(config: RunConfig): Promise<MemoryPlan>
 }
 
 export type RunNews = { runId: string; event: RunEvent }

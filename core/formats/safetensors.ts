@@ -4,7 +4,7 @@
  */
 import { closeSync, fstatSync, readSync } from 'node:fs'
 import { AppError } from '#core/shared/errors.ts'
-import { halfToFloat } from '#core/shared/quantization.ts'
+import { encodeRows, halfToFloat } from '#core/shared/quantization.ts'
 import { writeFileAtomic, type WrittenFile } from './atomic.ts'
 import { openForReading } from './open-file.ts'
 
@@ -141,16 +141,16 @@ function decodeInts(path: string, name: string, dtype: SafetensorsDtype, bytes: 
   })
 }
 
-/** A tensor to write: its shape is known before its numbers are. */
-export type TensorToWrite = { name: string; shape: readonly number[]; data: () => Float32Array | Promise<Float32Array> }
+/** A tensor to write: its shape is known before its numbers are. BF16 is rounded to here. */
+export type TensorToWrite = { name: string; shape: readonly number[]; dtype?: 'F32' | 'BF16'; data: () => Float32Array | Promise<Float32Array> }
 
-/** Writes float32 tensors atomically, one in memory at a time. */
+/** Writes float tensors atomically, one in memory at a time. */
 export function writeSafetensors(path: string, tensors: readonly TensorToWrite[], metadata: Record<string, string> = {}): Promise<WrittenFile> {
   const header: Record<string, unknown> = Object.keys(metadata).length > 0 ? { __metadata__: metadata } : {}
   let offset = 0
-  for (const { name, shape } of tensors) {
-    const end = offset + 4 * shape.reduce((a, b) => a * b, 1)
-    header[name] = { dtype: 'F32', shape, data_offsets: [offset, end] }
+  for (const { name, shape, dtype = 'F32' } of tensors) {
+    const end = offset + elementBytes[dtype] * shape.reduce((a, b) => a * b, 1)
+    header[name] = { dtype, shape, data_offsets: [offset, end] }
     offset = end
   }
   const json = JSON.stringify(header)
@@ -160,11 +160,11 @@ export function writeSafetensors(path: string, tensors: readonly TensorToWrite[]
   const chunks = async function* (): AsyncGenerator<Uint8Array | string> {
     yield length
     yield padded
-    for (const { name, shape, data } of tensors) {
+    for (const { name, shape, dtype, data } of tensors) {
       const values = await data()
       const expected = shape.reduce((a, b) => a * b, 1)
       if (values.length !== expected) throw new Error(`writeSafetensors: ${name} has ${values.length} elements, its shape needs ${expected}`)
-      yield new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+      yield dtype === 'BF16' ? encodeRows('bf16', values, Math.max(1, values.length)) : new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
     }
   }
   return writeFileAtomic(path, chunks())

@@ -60,8 +60,11 @@ export function listPackedWeights(weights: PackedWeights): Tensor[] {
   return [weights.embedding, ...weights.layers.flatMap((layer) => Object.values(layer)), weights.finalNorm, weights.head]
 }
 
+/** A tensor, the Hugging Face names of its matrices in order, and the shape of each. */
+export type PackedSource = { tensor: Tensor; names: string[]; shape: number[] }
+
 /** The Hugging Face matrices of every tensor, in listPackedWeights order: one, or one per expert. */
-export function packedSources(config: ModelConfig, weights: PackedWeights): { tensor: Tensor; names: string[]; shape: number[] }[] {
+export function packedSources(config: ModelConfig, weights: PackedWeights): PackedSource[] {
   const whole = (tensor: Tensor, name: string) => ({ tensor, names: [`${name}.weight`], shape: [...tensor.shape] })
   const experts = (tensor: Tensor, layer: number, name: string) => ({
     tensor,

@@ -9,6 +9,7 @@ import { buildKey, neededBytes, prepareBuild, requireDiskSpace } from '#core/dat
 import type { BuildOptions, BuildProgress } from '#core/data/build/tokenize.ts'
 import { verifyMix, type MixManifest } from '#core/data/mix-manifest.ts'
 import { stratifiedTexts } from '#core/data/mix.ts'
+import { baseOf } from '#core/data/readers/files.ts'
 import { openSource, type FileSource } from '#core/data/readers/source.ts'
 import { tokenBytesFor } from '#core/data/token-writer.ts'
 import { loadTokenizer, serializeTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
@@ -52,16 +53,16 @@ async function tokenizerOf(spec: MixSpec, base: string, sources: readonly FileSo
   return tokenizer
 }
 
-/** Builds the mix into `library`. Paths in `spec` are relative to `base`. */
-export async function buildMixOf(spec: MixSpec, base: string, library: string, options: BuildOptions): Promise<MixManifest> {
+/** Builds the mix into `library`. Paths in `spec` are relative to `base`; null: all are absolute, and names in each source start at its own folder. */
+export async function buildMixOf(spec: MixSpec, base: string | null, library: string, options: BuildOptions): Promise<MixManifest> {
   const onProgress = options.onProgress ?? (() => undefined)
   const [mixes, builds] = [join(library, 'mixes'), join(library, 'builds')]
   for (const folder of [mixes, builds]) mkdirSync(folder, { recursive: true })
   const sources = []
-  for (const source of spec.sources) sources.push((await openSource(source, base)).source)
-  const evaluationTexts = (spec.filters.contamination?.texts ?? []).map((file) => readEvaluationText(base, file))
+  for (const source of spec.sources) sources.push((await openSource(source, base ?? baseOf(source.paths))).source)
+  const evaluationTexts = (spec.filters.contamination?.texts ?? []).map((file) => readEvaluationText(base ?? '/', file))
   requireDiskSpace(library, neededBytes(sources, tokenBytesFor(spec.vocabularySize), spec.filters))
-  const tokenizer = await tokenizerOf(spec, base, sources, join(builds, spec.name), onProgress)
+  const tokenizer = await tokenizerOf(spec, base ?? '/', sources, join(builds, spec.name), onProgress)
   const input = { spec, sources, tokenizer, evaluationTexts }
   const work = join(builds, buildKey(input))
   const { id, fill } = await prepareBuild(input, work, options)

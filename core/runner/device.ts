@@ -2,7 +2,7 @@
  * From a device's name to what computes on it: the one place of the entries (runner and command line) that knows which
  * backends there are. Also lists and measures them. Throws the backends' own errors; keeps nothing open that it does not return.
  */
-import { cpus, totalmem } from 'node:os'
+import { cpus } from 'node:os'
 import type { Backend } from '#core/backend/backend.ts'
 import { createCpuBackend, type CpuBackend } from '#core/backend/cpu.ts'
 import { listAdapters, type GpuAdapter } from '#core/backend/webgpu/adapters.ts'
@@ -12,6 +12,7 @@ import type { DeviceInfo, Measured } from '#core/shared/devices.ts'
 import type { KernelChoices } from '#core/shared/jobs.ts'
 import type { RunConfig, RunDevice } from '#core/shared/runs.ts'
 import type { JobContext } from './context.ts'
+import { machineMemoryBytes } from './memory-plan.ts'
 
 export type DeviceChoice = Pick<RunConfig, 'device' | 'adapter' | 'precision' | 'threads'>
 export type OpenDevice = {
@@ -37,9 +38,6 @@ const cpuRounds = 4
 const instructionSetNames = { avx512bf16: 'AVX-512 with bf16', avx512vnni: 'AVX-512 VNNI', avx512: 'AVX-512', avx2: 'AVX2', portable: 'portable' } as const
 
 const processorName = (): string => cpus()[0]?.model.trim() || 'unknown processor'
-
-/** Memory that this process may have: the machine's, or what a container leaves of it. */
-export const machineMemoryBytes = (): number => Math.min(totalmem(), process.constrainedMemory() || Infinity)
 
 /** Opens the device that a recipe names; without `kernels`, a card's are chosen anew. */
 export async function openDevice({ device, adapter, precision, threads, ...step }: DeviceChoice & Partial<Pick<RunConfig, 'sequencesPerStep' | 'sequencesPerMicroBatch'>>, kernels?: Kernels): Promise<OpenDevice> {

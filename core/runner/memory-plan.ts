@@ -2,6 +2,7 @@
  * The memory of a recipe without taking any: the trainer is made on a backend that only adds up. The CPU asks for the same to
  * the byte; a card for a little more, where its kernels need room of their own.
  */
+import { totalmem } from 'node:os'
 import type { Backend, Tensor } from '#core/backend/backend.ts'
 import { planScratch, tensorBytes } from '#core/backend/planner.ts'
 import { listWeights } from '#core/model/parameters.ts'
@@ -47,4 +48,12 @@ export async function planMemory(config: RunConfig): Promise<Pick<MemoryPlan, 'p
     parts: { weights: weightBytes, gradients: weightBytes, optimizer: 2 * weightBytes, activations: plannedBytes - 4 * weightBytes },
     largestTensor: { name, sizeBytes: tensorBytes(largest!) },
   }
+}
+
+/** Memory that this process may have: the machine's, or what a container leaves of it. */
+export const machineMemoryBytes = (): number => Math.min(totalmem(), process.constrainedMemory() || Infinity)
+
+/** The plan beside what the machine has; a card does not tell. */
+export async function planOnMachine(config: RunConfig): Promise<MemoryPlan> {
+  return { ...(await planMemory(config)), bindingLimitBytes: null, memoryBytes: config.device === 'cpu' ? machineMemoryBytes() : null }
 }

@@ -5,10 +5,11 @@ import { join, resolve } from 'node:path'
 import { trainTokenizer } from '#core/data/bpe-trainer.ts'
 import { neededBytes } from '#core/data/build/build.ts'
 import { fate, selectDocuments, type Selection } from '#core/data/build/select.ts'
-import { openShard } from '#core/data/build/shard.ts'
+import { openShards } from '#core/data/build/shard.ts'
 import { tokenizeSources, type ReadSource } from '#core/data/build/tokenize.ts'
 import { mixRow } from '#core/data/mix-manifest.ts'
 import { createPause } from '#core/data/pause.ts'
+import { baseOf } from '#core/data/readers/files.ts'
 import { openSource, type FileSource } from '#core/data/readers/source.ts'
 import { tokenBytesFor } from '#core/data/token-writer.ts'
 import { loadTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
@@ -25,20 +26,21 @@ type JobOf<K extends Job['kind']> = Extract<Job, { kind: K }>
 /** What a preview reads of each source. */
 const sampledDocuments = 300
 const sampledBytes = 1_000_000
-const shownDocuments = 40
+/** Documents that are shown of each source: the first ones, and the first that are dropped. */
+const shownDocuments = 30
 const shownCharacters = 600
 /** Vocabulary of the tokenizer that stands in for one that is not trained yet. */
 const standInVocabulary = 2048
 
-export function runBuildMixJob({ spec, paths }: JobOf<'buildMix'>, context: JobContext): Promise<'done' | 'stopped'> {
+export function runBuildMixJob({ spec, paths, textBytes }: JobOf<'buildMix'>, context: JobContext): Promise<'done' | 'stopped'> {
   const signal = stopSignal(context)
   const phase = phaseSender(context)
   return untilStopped(async () => {
-    const manifest = await buildMixOf(spec, '/', paths.library, {
+    const manifest = await buildMixOf(spec, null, paths.library, {
       signal,
-      onProgress(...progress) {
+      onProgress(name, done, total, unit) {
         signal.throwIfAborted()
-        phase(...progress)
+        phase(name, done, name === 'tokenize' && total === null && textBytes !== null ? Math.max(done, textBytes) : total, unit)
       },
     })
     context.send({ type: 'mix', mix: mixRow(manifest, spec.name, Date.now()) })
@@ -53,10 +55,10 @@ function firstDocuments(source: FileSource): Sampled {
   return {
     ...source,
     isWhole: () => isWhole,
-    async *documents(onBadRow) {
+    async *documents(onBadRow, onRead) {
       let [count, bytes] = [0, 0]
       isWhole = false
-      for await (const document of source.documents(onBadRow)) {
+      for await (const document of source.documents(onBadRow, onRead)) {
         if (count >= sampledDocuments || bytes >= sampledBytes) return
         count++
         bytes += Buffer.byteLength(document.text)
@@ -88,11 +90,11 @@ function comparisonIn(dropped: readonly Dropped[]): (id: string) => Shown[number
 function shownOf({ shards }: ReadSource, folder: string, tokenizer: Tokenizer, selection: Selection, dropped: readonly Dropped[]): Shown {
   const comparison = comparisonIn(dropped)
   const shown: Shown = []
-  for (const name of shards) {
-    const shard = openShard(folder, name)
+  const counts: [kept: number, dropped: number] = [0, 0]
+  for (const shard of openShards(folder, shards)) {
     for (const [i, document] of shard.documents.entries()) {
-      if (shown.length === shownDocuments) return shown
-      const isDropped = selection.fates.get(name)![i] === fate.dropped
+      const isDropped = selection.fates.get(shard.name)![i] === fate.dropped
+      if (counts[isDropped ? 1 : 0]++ >= shownDocuments) continue
       const text = tokenizer.decode(shard.idsOf(document).subarray(0, shownCharacters)).slice(0, shownCharacters)
       shown.push({ id: document.id, text, tokens: document.tokens, dropped: isDropped ? (document.verdict ?? comparison(document.id)) : null })
     }
@@ -103,20 +105,20 @@ function shownOf({ shards }: ReadSource, folder: string, tokenizer: Tokenizer, s
 /** Puts a few documents of each source through the very code of a build, in a folder of its own. */
 export async function previewFilters(spec: MixSpec, library: string, signal?: AbortSignal): Promise<FilterPreview> {
   const opened: FileSource[] = []
-  for (const source of spec.sources) opened.push((await openSource(source, '/')).source)
+  for (const source of spec.sources) opened.push((await openSource(source, baseOf(source.paths))).source)
   const sources = opened.map(firstDocuments)
   const tokenizer = spec.tokenizer === null ? await trainTokenizer(textsOf(sources), { vocabularySize: Math.min(standInVocabulary, spec.vocabularySize) }) : loadTokenizer(resolve('/', spec.tokenizer))
   const evaluationTexts = (spec.filters.contamination?.texts ?? []).map((file) => readEvaluationText('/', file))
   const folder = mkdtempSync(join(tmpdir(), 'moe-preview-'))
   try {
     const read = await tokenizeSources(sources, tokenizer, spec.filters, folder, { threads: 1, signal })
-    const work = { read, folder, tokenizer, filters: spec.filters, split: spec.heldOut, pause: createPause(signal), onProgress: () => undefined }
+    const work = { read, folder, tokenizer, filters: spec.filters, split: spec.heldOut, threads: 1, pause: createPause(signal), onProgress: () => undefined }
     const selection = await selectDocuments(work, evaluationTexts)
     const { bavail, bsize } = statfsSync(library)
     return {
       tokenizer: spec.tokenizer === null ? 'sampled' : 'chosen',
       sources: read.map((one, i) => {
-        const tokens = one.shards.reduce((sum, name) => sum + openShard(folder, name).tokens, 0)
+        const tokens = [...openShards(folder, one.shards)].reduce((sum, shard) => sum + shard.tokens, 0)
         const dropped = selection.dropped[i]!
         return {
           name: one.source.name,

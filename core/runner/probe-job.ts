@@ -12,8 +12,8 @@ import type { RunConfig } from '#core/shared/runs.ts'
 import { sequencesPerMicroBatch, trainerOptionsOf } from '#core/train/options.ts'
 import { createTrainer, type MicroBatch, type Trainer } from '#core/train/trainer.ts'
 import type { JobContext } from './context.ts'
-import { kernelsOf, machineMemoryBytes, openDevice, peakFor } from './device.ts'
-import { planMemory } from './memory-plan.ts'
+import { kernelsOf, openDevice, peakFor } from './device.ts'
+import { machineMemoryBytes, planMemory } from './memory-plan.ts'
 
 type ProbeJob = Extract<Job, { kind: 'probe' }>
 

@@ -3,6 +3,7 @@ import { existsSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { downloadFile, type Download } from '#core/data/download/download.ts'
 import { listHubDataset } from '#core/data/download/hugging-face.ts'
+import { baseOf } from '#core/data/readers/files.ts'
 import { inspectSource } from '#core/data/readers/source.ts'
 import type { Job } from '#core/shared/jobs.ts'
 import type { DownloadRequest } from '#core/shared/sources.ts'
@@ -20,13 +21,14 @@ export function runLookJob({ spec }: JobOf<'lookAtSource'>, context: JobContext)
   const phase = phaseSender(context)
   return untilStopped(async () => {
     const tolerant = { ...spec, skipBadRows: everyBadRow }
+    const base = baseOf(spec.paths)
     phase('look', 0, null, 'documents')
-    context.send({ type: 'report', report: await inspectSource(tolerant, '/', { complete: false }) })
+    context.send({ type: 'report', report: await inspectSource(tolerant, base, { complete: false }) })
     const onProgress = (documents: number): void => {
       signal.throwIfAborted()
       phase('look', documents, null, 'documents')
     }
-    context.send({ type: 'report', report: await inspectSource(tolerant, '/', { complete: true, onProgress }) })
+    context.send({ type: 'report', report: await inspectSource(tolerant, base, { complete: true, onProgress }) })
   })
 }
 

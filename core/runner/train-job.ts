@@ -4,10 +4,12 @@ import type { Backend } from '#core/backend/backend.ts'
 import { createTrainingOrder, validationBatches } from '#core/data/batches.ts'
 import { verifyMix, type MixManifest } from '#core/data/mix-manifest.ts'
 import { openInstances, type Instances } from '#core/data/shards.ts'
+import { loadTokenizer } from '#core/data/tokenizer.ts'
 import type { TrainingState } from '#core/shared/checkpoints.ts'
 import { AppError } from '#core/shared/errors.ts'
 import type { Job } from '#core/shared/jobs.ts'
 import { createRandom } from '#core/shared/random.ts'
+import { applyChange, type RunChange } from '#core/shared/run-control.ts'
 import type { RunConfig, StepRecord } from '#core/shared/runs.ts'
 import { microBatchesOf, weighted } from '#core/train/batch.ts'
 import { resumeCheckpoint, writeCheckpoint } from '#core/train/checkpoint.ts'
@@ -17,6 +19,7 @@ import { createTrainer, type Trainer } from '#core/train/trainer.ts'
 import { drawWeights } from '#core/train/weights.ts'
 import type { JobContext } from './context.ts'
 import { kernelsOf, openDevice, peakFor } from './device.ts'
+import { sampleTexts } from './samples.ts'
 
 type TrainJob = Extract<Job, { kind: 'train' }>
 
@@ -46,8 +49,20 @@ async function prepareState(job: TrainJob, backend: Backend, trainer: Trainer, c
   return { step: 0, tokens: 0, seconds: 0, loaderPosition: 0 }
 }
 
+/** Continues the recipe's prompts. A model that cannot generate token by token is told of, once per checkpoint. */
+async function tellSamples(backend: Backend, config: RunConfig, trainer: Trainer, step: number, mixFolder: string, context: JobContext): Promise<void> {
+  const { prompts } = config.control
+  if (prompts.length === 0) return
+  if (config.model.routing === 'expert_choice') return context.log('warning', 'No samples: with expert choice a token cannot be generated without those after it')
+  context.send({ type: 'phase', phase: { phase: 'samples', done: 0, total: null, unit: '', etaSeconds: null } })
+  const texts = await sampleTexts(backend, config, trainer.weights, loadTokenizer(join(mixFolder, 'tokenizer.json')))
+  texts.forEach((text, index) => context.send({ type: 'sample', index, sample: { step, prompt: prompts[index]!, text } }))
+}
+
 export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'done' | 'stopped'> {
-  const { config } = job
+  let { config } = job
+  const changes: RunChange[] = []
+  context.onMessage((message) => void (message.type === 'change' && changes.push(message.change)))
   const mixFolder = join(job.paths.library, 'mixes', job.mixId)
   const manifest = await verifyMix(mixFolder)
   requireVocabulary(config, manifest)
@@ -77,6 +92,7 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
     records = []
     parentId = id
     context.send({ type: 'checkpoint', manifest: written })
+    await tellSamples(backend, config, trainer, state.step, mixFolder, context)
   }
   const outcome = await runTraining(trainer, config, start, {
     microBatches: async (position, count) => microBatchesOf(order.batchAt(position, count), perMicro * config.sequenceLength),
@@ -84,6 +100,14 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
     peakFlopsPerSecond,
     // The CPU has nothing to wait for; a GPU is asked twice a second.
     reportEveryMs: backend.name === 'webgpu' ? 500 : 0,
+    changedRecipe(step) {
+      if (changes.length === 0) return null
+      for (const change of changes.splice(0)) {
+        config = applyChange(config, change, step)
+        context.send({ type: 'changed', change, step, config })
+      }
+      return config
+    },
     stopRequest: context.stopRequest,
     onStep(record) {
       records.push(record)

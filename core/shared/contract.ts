@@ -3,6 +3,9 @@ import { buildsContract } from './builds.ts'
 import { chatsContract } from './chats.ts'
 import { checkpointsContract } from './checkpoints.ts'
 import { devicesContract } from './devices.ts'
+import { estimatesContract } from './estimates.ts'
+import { experimentsContract } from './experiments.ts'
+import { lineageContract } from './lineage.ts'
 import { mixesContract } from './mixes.ts'
 import { quickstartContract } from './quickstart.ts'
 import { runsContract } from './runs.ts'
@@ -15,6 +18,9 @@ export const contract = {
   chats: chatsContract,
   checkpoints: checkpointsContract,
   devices: devicesContract,
+  estimates: estimatesContract,
+  experiments: experimentsContract,
+  lineage: lineageContract,
   mixes: mixesContract,
   quickstart: quickstartContract,
   runs: runsContract,

@@ -21,8 +21,9 @@ export const filterSettingsSchema = z.object({
   exact: z.boolean().default(true),
   /** Texts whose sets of `shingle` words in a row overlap (Jaccard) at least this much with an earlier document's, as MinHash estimates it. */
   near: z.object({ similarity: z.number().min(0.5).max(1).default(0.8), shingle: z.int().min(1).max(32).default(5) }).nullable().default(null),
-  /** Training documents with `ngram` words in a row that an evaluation text or a held-out document has, at least `matches` times. */
-  contamination: z.object({ ngram: z.int().min(2).max(64).default(13), matches: z.int().min(1).default(1), texts: z.array(z.string()).default([]), heldOut: z.boolean().default(true) }).nullable().prefault({}),
+  /** Training documents with `ngram` words in a row that an evaluation text or a held-out document has, at least `matches` times.
+   * What more than `commonIn` training documents share with held-out ones is a common phrase and does not count. */
+  contamination: z.object({ ngram: z.int().min(2).max(64).default(13), matches: z.int().min(1).default(1), commonIn: z.int().min(1).default(10), texts: z.array(z.string()).default([]), heldOut: z.boolean().default(true) }).nullable().prefault({}),
 })
 export type FilterSettings = z.infer<typeof filterSettingsSchema>
 

@@ -10,6 +10,7 @@ import type { CheckpointManifest } from './checkpoints.ts'
 import type { DeviceInfo, Measured, MemoryPlan, ProbeResult } from './devices.ts'
 import type { ErrorData } from './errors.ts'
 import type { Mix, MixSpec } from './mixes.ts'
+import type { RunChange, Sample } from './run-control.ts'
 import type { LogLine, Phase, RunConfig, RunDevice, StepRecord } from './runs.ts'
 import type { DownloadRequest, SourceReport, SourceSpec } from './sources.ts'
 
@@ -31,7 +32,8 @@ export type Job =
   /** What the filters of `spec` do to the first documents of each source. */
   | { kind: 'previewFilters'; paths: JobPaths; spec: MixSpec }
   /** Builds a mix of files, going on where an earlier build of the same was stopped. */
-  | { kind: 'buildMix'; paths: JobPaths; spec: MixSpec }
+  /** `textBytes`: of all sources, where all were read through; it tells how far reading is. */
+  | { kind: 'buildMix'; paths: JobPaths; spec: MixSpec; textBytes: number | null }
   /** `resumeFrom`: the checkpoint to go on from, null to start at step 0. */
   | { kind: 'train'; paths: JobPaths; runId: string; mixId: string; config: RunConfig; resumeFrom: string | null; codeVersion: string; peakFlopsPerSecond: number | null; kernels: KernelChoices }
   /** Loads one checkpoint and answers `generate` until stopped. */
@@ -50,11 +52,17 @@ export type ToRunner =
   /** `prompt` is tokenized by the checkpoint's tokenizer; with none of its own text the model starts from EOS. */
   | { type: 'generate'; requestId: string; prompt: string; sampling: Sampling & { seed: number } }
   | { type: 'cancel'; requestId: string }
+  /** Training: holds from the next step on; answered by `changed`. */
+  | { type: 'change'; change: RunChange }
 
 export type FromRunner =
   | { type: 'phase'; phase: Phase }
   | { type: 'log'; line: LogLine }
   | { type: 'steps'; steps: StepRecord[] }
+  /** The recipe from `step` on. */
+  | { type: 'changed'; change: RunChange; step: number; config: RunConfig }
+  /** `index`: which prompt of the recipe. */
+  | { type: 'sample'; index: number; sample: Sample }
   /** A checkpoint folder is in place and verified. */
   | { type: 'checkpoint'; manifest: CheckpointManifest }
   | { type: 'mix'; mix: Mix }

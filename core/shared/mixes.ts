@@ -15,6 +15,8 @@ export const mixDomainSchema = z.object({
   bytes: z.number(),
   trainTokens: z.int(),
   validationTokens: z.int(),
+  /** Times that one pass over the mix sees the training text. */
+  epochs: z.number().default(1),
 })
 export type MixDomain = z.infer<typeof mixDomainSchema>
 

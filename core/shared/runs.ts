@@ -8,8 +8,10 @@
  */
 import { eventIterator, oc } from '@orpc/contract'
 import { z } from 'zod'
+import { alertSchema } from './alerts.ts'
 import { binarySchema, errorDataSchema, idSchema } from './common.ts'
 import { modelConfigSchema } from './models.ts'
+import { changeSchema, controlSchema, interventionSchema, sampleSchema } from './run-control.ts'
 
 export const runStatuses = ['queued', 'running', 'stopping', 'done', 'stopped', 'interrupted', 'failed'] as const
 export const runStatusSchema = z.enum(runStatuses)
@@ -102,6 +104,7 @@ export const runConfigSchema = z
     adapter: z.string().min(1).max(300).nullable().default(null).describe('id of the graphics card, for webgpu; null = the first real one'),
     precision: precisionSchema.default('float32').describe('mixed: 16-bit operands of matrix products, summed in float32: bf16 in all products on a CPU that has it, float16 in the forward ones on a card'),
     threads: z.int().min(0).default(0).describe('0 = all cores'),
+    control: controlSchema.prefault({}),
   })
   .superRefine((c, issues) => {
     const fail = (path: string[], message: string) => issues.addIssue({ code: 'custom', path, message })
@@ -164,6 +167,15 @@ export const runSchema = z.object({
   /** The device of the session under way, or of the last one; null before the first was opened. */
   runningOn: runDeviceSchema.nullable(),
   error: errorDataSchema.nullable(),
+  note: z.string(),
+  tags: z.array(z.string()),
+  archivedAt: z.number().nullable(),
+  /** The experiment that made it, and its arm there. */
+  experimentId: idSchema.nullable(),
+  arm: z.string().nullable(),
+  /** When it was queued; the queue is in this order. */
+  queuedAt: z.number(),
+  openAlerts: z.int(),
 })
 export type Run = z.infer<typeof runSchema>
 
@@ -188,6 +200,9 @@ export const runEventSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('phase'), phase: phaseSchema }),
   z.object({ type: z.literal('checkpoint'), checkpointId: idSchema }),
   z.object({ type: z.literal('log'), line: logLineSchema }),
+  z.object({ type: z.literal('alert'), alert: alertSchema }),
+  z.object({ type: z.literal('intervention'), intervention: interventionSchema }),
+  z.object({ type: z.literal('sample'), sample: sampleSchema }),
   z.object({ type: z.literal('removed'), runId: idSchema }),
 ])
 export type RunEvent = z.infer<typeof runEventSchema>
@@ -199,6 +214,9 @@ export type Series = z.infer<typeof seriesSchema>
 /** Expert load over time: values = float32 [points × layers × experts], share of the layer's assignments (uniform = 1/experts). */
 export const expertLoadSchema = z.object({ steps: z.array(z.number()), layers: z.int(), experts: z.int(), values: binarySchema })
 export type ExpertLoad = z.infer<typeof expertLoadSchema>
+
+export const queueSchema = z.object({ paused: z.boolean(), runIds: z.array(idSchema) })
+export type Queue = z.infer<typeof queueSchema>
 
 const byId = z.object({ id: idSchema })
 
@@ -214,10 +232,45 @@ export const runsContract = {
   rename: oc.input(z.object({ id: idSchema, name: z.string().trim().min(1).max(120) })).output(runSchema),
   /** Deletes the run, its series and log; its checkpoints and their files too when `checkpoints` is set (else it is refused while it has any). */
   remove: oc.input(z.object({ id: idSchema, checkpoints: z.boolean() })).output(z.object({ freedBytes: z.number() })),
-  /** At most `maxPoints` points per key, thinned by keeping the extremes of each bucket. */
-  metrics: oc.input(z.object({ id: idSchema, keys: z.array(z.string()).nullable(), maxPoints: z.int().positive().default(4000) })).output(z.array(seriesSchema)),
+  /** At most `maxPoints` points per key of the whole run or a part of it, thinned by keeping the extremes of each bucket. */
+  metrics: oc
+    .input(
+      z.object({
+        id: idSchema,
+        keys: z.array(z.string()).nullable(),
+        maxPoints: z.int().positive().default(4000),
+        fromStep: z.int().min(0).optional(),
+        toStep: z.int().min(0).optional(),
+      }),
+    )
+    .output(z.array(seriesSchema)),
   expertLoad: oc.input(z.object({ id: idSchema, maxPoints: z.int().positive().default(200) })).output(expertLoadSchema),
   log: oc.input(byId).output(z.array(logLineSchema)),
+  alerts: oc.input(byId).output(z.array(alertSchema)),
+  dismissAlerts: oc.input(z.object({ id: idSchema, alertIds: z.array(idSchema) })).output(runSchema),
+  interventions: oc.input(byId).output(z.array(interventionSchema)),
+  samples: oc.input(byId).output(z.array(sampleSchema)),
+  /** Changes the recipe from the next step on; of a run that does not work right now, from where it will go on. */
+  change: oc.input(z.object({ id: idSchema, change: changeSchema })).output(runSchema),
+  /**
+   * Back to a checkpoint (null: to the beginning), and on from there without the batches of `skip`. Later checkpoints are removed, which
+   * is refused while other runs start from them. A run under way is stopped first.
+   */
+  rollBack: oc
+    .input(z.object({ id: idSchema, checkpointId: idSchema.nullable(), skip: z.object({ step: z.int().positive(), steps: z.int().min(1).max(1000) }).nullable() }))
+    .output(runSchema),
+  annotate: oc
+    .input(z.object({ id: idSchema, note: z.string().max(10_000).optional(), tags: z.array(z.string().trim().min(1).max(40)).max(20).optional(), archived: z.boolean().optional() }))
+    .output(runSchema),
+  /** Runs that start from a checkpoint of this one. */
+  dependants: oc.input(byId).output(z.array(z.object({ id: idSchema, name: z.string(), checkpointId: idSchema }))),
+  queue: oc.output(queueSchema),
+  /** The queued runs in their new order; those left out keep theirs behind them. */
+  reorderQueue: oc.input(z.object({ ids: z.array(idSchema) })).output(queueSchema),
+  /** A paused queue begins no run; the one under way goes on. */
+  pauseQueue: oc.input(z.object({ paused: z.boolean() })).output(queueSchema),
+  /** The recipe of a later stage that starts from a checkpoint, ready to be changed and created. */
+  recipeFrom: oc.input(z.object({ checkpointId: idSchema, stage: z.enum(stages).exclude(['pretrain']) })).output(runConfigSchema),
   /** Events of one run from now on; first the run itself. */
   watch: oc.input(byId).output(eventIterator(runEventSchema)),
   /** Changes of any run (only `run` and `removed` events). */

@@ -1,8 +1,9 @@
 /**
  * Opens the library's database and brings it up to date, all migrations in one transaction. Refuses a database from a
  * newer version and one that is damaged, each with an error that says what to do; never repairs or deletes anything.
- * One connection, one process (the core): see lock.ts for how a second core is kept out.
+ * One writing connection, one process (the core): see lock.ts for how a second core is kept out; others may look (openReadOnly).
  */
+import { existsSync } from 'node:fs'
 import Database from 'better-sqlite3'
 import { AppError } from '#core/shared/errors.ts'
 import { migrations } from './migrations/list.ts'
@@ -34,20 +35,39 @@ export function openStore(path: string): WritableStore {
   }
 }
 
+/**
+ * Opens a library's database to look only, beside a core that may be writing to it. Null when there is none of this version's format:
+ * making or migrating one is the core's. Throws store.future, store.corrupt.
+ */
+export function openReadOnly(path: string): ReadableStore | null {
+  if (!existsSync(path)) return null
+  try {
+    const db = new Database(path, { readonly: true, fileMustExist: true, timeout: 5000 })
+    const found = db.pragma('user_version', { simple: true }) as number
+    if (found === migrations.length) return db as ReadableStore
+    db.close()
+    if (found > migrations.length) throw fromTheFuture(path, found)
+    return null
+  } catch (error) {
+    throw readableError(error, path)
+  }
+}
+
 /** Applies the migrations from `user_version` up to `until` (all of them when left out). */
 export function migrate(db: Database.Database, path: string, until = migrations.length): void {
   const found = db.pragma('user_version', { simple: true }) as number
-  if (found > migrations.length) {
-    throw new AppError('store.future', `${path} was written by a newer version: its format is ${found}, this version knows formats up to ${migrations.length}`, {
-      params: { path, found, known: migrations.length },
-      hint: 'Start the newer version, or open another library. Nothing was changed.',
-    })
-  }
+  if (found > migrations.length) throw fromTheFuture(path, found)
   db.transaction(() => {
     for (let version = found; version < until; version++) db.exec(migrations[version]!)
     if (found < until) db.pragma(`user_version = ${until}`)
   }).immediate()
 }
+
+const fromTheFuture = (path: string, found: number): AppError =>
+  new AppError('store.future', `${path} was written by a newer version: its format is ${found}, this version knows formats up to ${migrations.length}`, {
+    params: { path, found, known: migrations.length },
+    hint: 'Start the newer version, or open another library. Nothing was changed.',
+  })
 
 function connect(path: string): Database.Database {
   try {

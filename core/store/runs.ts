@@ -2,10 +2,12 @@
  * Runs and their logs as rows. What follows from other rows (last loss, sparkline, newest checkpoint) is looked up, not
  * stored twice: each is an index seek. What exists only while a runner works (ETA, phase) is not here at all.
  */
+import { z } from 'zod'
 import { errorDataSchema } from '#core/shared/common.ts'
 import type { ErrorData } from '#core/shared/errors.ts'
 import { runConfigSchema, runDeviceSchema, type LogLine, type Run, type RunConfig, type RunDevice, type RunStatus } from '#core/shared/runs.ts'
 import { prepare, readJson, type ReadableStore, type WritableStore } from './open.ts'
+import { countOpenAlerts } from './run-records.ts'
 
 type RunRow = {
   number: number
@@ -23,8 +25,15 @@ type RunRow = {
   heartbeat_at: number | null
   error: string | null
   running_on: string | null
+  queued_at: number
+  note: string
+  tags: string
+  archived_at: number | null
+  experiment_id: string | null
+  arm: string | null
 }
 
+const tagsSchema = z.array(z.string())
 const sparklinePoints = 60
 const resumable: readonly RunStatus[] = ['stopped', 'failed', 'interrupted']
 
@@ -53,13 +62,32 @@ export function runsInStatus(store: ReadableStore, ...statuses: RunStatus[]): st
   return (rows as { id: string }[]).map(({ id }) => id)
 }
 
-export type NewRun = { id: string; config: RunConfig; status: RunStatus; createdAt: number; mixId: string | null }
+/** The runs of an experiment, in the order they were queued. */
+export function runsOfExperiment(store: ReadableStore, experimentId: string): Run[] {
+  const rows = prepare(store, 'SELECT * FROM runs WHERE experiment_id = ? ORDER BY queued_at, number').all(experimentId) as RunRow[]
+  return rows.map((row) => toRun(store, row))
+}
+
+/** Runs that start from a checkpoint of run `id`. */
+export function dependantsOf(store: ReadableStore, id: string): { id: string; name: string; checkpointId: string }[] {
+  return prepare(
+    store,
+    `SELECT r.id, r.name, json_extract(r.config, '$.startFrom.checkpointId') AS checkpointId FROM runs r
+     WHERE checkpointId IN (SELECT c.id FROM checkpoints c JOIN runs own ON own.number = c.run WHERE own.id = ?)
+       AND r.id <> ? ORDER BY r.created_at`,
+  ).all(id, id) as { id: string; name: string; checkpointId: string }[]
+}
+
+export type NewRun = { id: string; config: RunConfig; status: RunStatus; createdAt: number; mixId: string | null; queuedAt?: number; experiment?: { id: string; arm: string } | null }
 
 export function insertRun(store: WritableStore, run: NewRun): void {
   prepare(
     store,
-    `INSERT INTO runs (id, name, status, config, mix_id, created_at, queued_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-  ).run(run.id, run.config.name, run.status, JSON.stringify(run.config), run.mixId, run.createdAt, run.createdAt)
+    `INSERT INTO runs (id, name, status, config, mix_id, created_at, queued_at, experiment_id, arm) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  ).run(
+    run.id, run.config.name, run.status, JSON.stringify(run.config), run.mixId, run.createdAt, run.queuedAt ?? run.createdAt,
+    run.experiment?.id ?? null, run.experiment?.arm ?? null,
+  )
 }
 
 const columns = {
@@ -73,9 +101,11 @@ const columns = {
   tokens: 'tokens',
   seconds: 'seconds',
   heartbeatAt: 'heartbeat_at',
+  note: 'note',
+  archivedAt: 'archived_at',
 } as const
 /** Fields that are stored as JSON. */
-const jsonColumns = { config: 'config', error: 'error', runningOn: 'running_on' } as const
+const jsonColumns = { config: 'config', error: 'error', runningOn: 'running_on', tags: 'tags' } as const
 export type RunChange = {
   name?: string
   status?: RunStatus
@@ -90,6 +120,9 @@ export type RunChange = {
   config?: RunConfig
   error?: ErrorData | null
   runningOn?: RunDevice
+  note?: string
+  tags?: string[]
+  archivedAt?: number | null
 }
 
 /** Writes the given fields of a run and leaves the others. */
@@ -140,6 +173,13 @@ function toRun(store: ReadableStore, row: RunRow): Run {
     resumableStep: resumableStep(store, row),
     runningOn: row.running_on === null ? null : readJson<RunDevice>(runDeviceSchema, row.running_on, `runs.running_on of ${row.id}`),
     error: row.error === null ? null : readJson<ErrorData>(errorDataSchema, row.error, `runs.error of ${row.id}`),
+    note: row.note,
+    tags: readJson<string[]>(tagsSchema, row.tags, `runs.tags of ${row.id}`),
+    archivedAt: row.archived_at,
+    experimentId: row.experiment_id,
+    arm: row.arm,
+    queuedAt: row.queued_at,
+    openAlerts: countOpenAlerts(store, row.number),
   }
 }
 

@@ -9,7 +9,7 @@ import type { Backend } from '#core/backend/backend.ts'
 import { sha256File, writeFileAtomic, writeFolderAtomic, type WrittenFile } from '#core/formats/atomic.ts'
 import { manifestSchema, trainingStateSchema, type CheckpointManifest, type TrainingState } from '#core/shared/checkpoints.ts'
 import { AppError } from '#core/shared/errors.ts'
-import type { RunConfig } from '#core/shared/runs.ts'
+import { huggingFaceConfig } from './model-source.ts'
 import type { Trainer } from './trainer.ts'
 import { loadMoments, loadWeightsInto, writeMoments, writeWeights } from './weights.ts'
 
@@ -17,12 +17,6 @@ export type CheckpointIdentity = Omit<CheckpointManifest, 'format' | 'version' |
 
 function damaged(folder: string, what: string): AppError {
   return new AppError('checkpoint.damaged', `${folder}: ${what}`, { params: { folder }, hint: 'This checkpoint cannot be trusted; the one before it can be resumed instead.' })
-}
-
-/** config.json as transformers writes it for OLMoE. */
-function huggingFaceConfig(config: RunConfig): object {
-  const { rope_theta, ...fields } = config.model
-  return { architectures: ['OlmoeForCausalLM'], model_type: 'olmoe', ...fields, rope_theta, rope_parameters: { rope_theta, rope_type: 'default' }, torch_dtype: 'float32' }
 }
 
 /**
@@ -34,7 +28,7 @@ export function writeCheckpoint(backend: Backend, trainer: Trainer, state: Train
   return writeFolderAtomic(join(checkpointsFolder, identity.id), async (folder) => {
     const text = (name: string, content: string): Promise<WrittenFile> => writeFileAtomic(join(folder, name), [content])
     const files: Record<string, WrittenFile> = {
-      'config.json': await text('config.json', `${JSON.stringify(huggingFaceConfig(state.config), null, 2)}\n`),
+      'config.json': await text('config.json', `${JSON.stringify(huggingFaceConfig(model, 'float32'), null, 2)}\n`),
       'tokenizer.json': await text('tokenizer.json', readFileSync(tokenizerPath, 'utf8')),
       'state.json': await text('state.json', JSON.stringify(state)),
       'model.safetensors': await writeWeights(backend, model, trainer.weights, join(folder, 'model.safetensors')),

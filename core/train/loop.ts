@@ -6,6 +6,7 @@
 import type { Pending } from '#core/backend/backend.ts'
 import { AppError } from '#core/shared/errors.ts'
 import { trainingFlopsPerToken } from '#core/shared/models.ts'
+import { afterSkips, learningRateFactor } from '#core/shared/run-control.ts'
 import type { RunConfig, StepRecord } from '#core/shared/runs.ts'
 import { learningRateAt } from './schedule.ts'
 import type { MicroBatch, StepLosses, Trainer } from './trainer.ts'
@@ -27,6 +28,8 @@ export type LoopPorts = {
   reportEveryMs: number
   /** Peak FLOP/s of the device, or null when it was not measured. */
   peakFlopsPerSecond: number | null
+  /** Asked between steps: the recipe from `step` on, when it was changed; null otherwise. */
+  changedRecipe?(step: number): RunConfig | null
   /** Asked between steps. `save`: checkpoint and end; `discard`: end now. */
   stopRequest(): 'none' | 'save' | 'discard'
   onStep(record: StepRecord): void
@@ -75,7 +78,8 @@ const mostStepsUnderWay = 64
  * Trains from `start` to the end of `config.steps` or until asked to stop. Step `start.step` must be what the trainer's weights hold.
  * Throws AppError `train.notFinite` when a loss or the gradient is: such a step leaves the weights as they were, and none is saved after it.
  */
-export async function runTraining(trainer: Trainer, config: RunConfig, start: LoopState, ports: LoopPorts): Promise<'done' | 'stopped'> {
+export async function runTraining(trainer: Trainer, recipe: RunConfig, start: LoopState, ports: LoopPorts): Promise<'done' | 'stopped'> {
+  let config = recipe
   const state = { ...start }
   const tokensPerStep = config.sequencesPerStep * config.sequenceLength
   const flopsPerToken = trainingFlopsPerToken(config.model, config.sequenceLength)
@@ -134,12 +138,14 @@ export async function runTraining(trainer: Trainer, config: RunConfig, start: Lo
       return 'stopped'
     }
     const step = state.step + 1
-    const learningRate = learningRateAt(step, config.steps, config.optimizer)
-    const losses = await trainer.accumulate(await ports.microBatches(state.loaderPosition, config.sequencesPerStep))
+    config = ports.changedRecipe?.(step) ?? config
+    const learningRate = learningRateAt(step, config.steps, config.optimizer) * learningRateFactor(config.control, step)
+    const position = afterSkips(config.control, state.loaderPosition)
+    const losses = await trainer.accumulate(await ports.microBatches(position, config.sequencesPerStep))
     const gradNorm = await trainer.update(learningRate, step)
     state.step = step
     state.tokens += tokensPerStep
-    state.loaderPosition += config.sequencesPerStep
+    state.loaderPosition = position + config.sequencesPerStep
     underWay.push({ step, tokens: state.tokens, learningRate, losses, gradNorm })
 
     const isLast = step === config.steps

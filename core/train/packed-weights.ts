@@ -6,53 +6,39 @@ import { copyFileSync, existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Backend, PackedDType, Tensor } from '#core/backend/backend.ts'
 import { exactBytes, isPacked, layoutVersion, packRows } from '#core/backend/packed.ts'
-import { writeFolderAtomic } from '#core/formats/atomic.ts'
+import { writeFolderAtomic, type WrittenFile } from '#core/formats/atomic.ts'
 import { packedFileName, readPackedHeader, writePackedFile, type PackedHeader, type PackedToWrite } from '#core/formats/packed-file.ts'
-import { openSafetensors, type SafetensorsFile } from '#core/formats/safetensors.ts'
-import { declarePackedWeights, listPackedWeights, packedSources, type PackedWeights } from '#core/model/packed-weights.ts'
+import { declarePackedWeights, listPackedWeights, packedSources, type PackedSource, type PackedWeights } from '#core/model/packed-weights.ts'
 import { AppError } from '#core/shared/errors.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { encodeRows } from '#core/shared/quantization.ts'
-import { findTensor, readModelConfig, readModelFolder } from './weights.ts'
+import { openModelSource, readModelConfig, type ModelSource } from './model-source.ts'
 
 export type PackedModel = { config: ModelConfig; weights: PackedWeights; type: PackedDType }
 
-/** The packed bytes of a tensor, matrix by matrix. */
-function* packTensor(tensor: Tensor, matrices: Iterable<Float32Array>): Generator<Uint8Array> {
-  for (const numbers of matrices) {
-    if (isPacked(tensor)) yield packRows(tensor.dtype, encodeRows(tensor.dtype, numbers, tensor.shape.at(-1)!), tensor.shape.at(-1)!)
-    else yield new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength)
-  }
-}
-
-/** Every tensor of a checkpoint folder with its packed bytes. */
-function packedTensors(folder: string, files: readonly SafetensorsFile[], config: ModelConfig, weights: PackedWeights): { tensor: Tensor; data: () => Generator<Uint8Array> }[] {
-  return packedSources(config, weights).map(({ tensor, names, shape }) => {
-    const matrices = function* (): Generator<Float32Array> {
-      for (const name of names) yield findTensor(files, folder, name, shape).readFloat32(name)
+/** The packed bytes of a tensor, matrix by matrix; rows that the files hold in its form already are taken over as they are. */
+function* packTensor(source: ModelSource, { tensor, names, shape }: PackedSource): Generator<Uint8Array> {
+  for (const name of names) {
+    if (!isPacked(tensor)) {
+      const numbers = source.read(name, shape)
+      yield new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength)
+      continue
     }
-    return { tensor, data: () => packTensor(tensor, matrices()) }
-  })
-}
-
-function withFiles<T>(paths: readonly string[], use: (files: readonly SafetensorsFile[]) => T): T {
-  const files: SafetensorsFile[] = []
-  try {
-    for (const path of paths) files.push(openSafetensors(path))
-    return use(files)
-  } finally {
-    files.forEach((file) => file.close())
+    const width = tensor.shape.at(-1)!
+    yield packRows(tensor.dtype, source.readRows(name, shape, tensor.dtype) ?? encodeRows(tensor.dtype, source.read(name, shape), width), width)
   }
 }
 
-/** Loads a checkpoint folder's weights packed to `type`. */
-function packIntoMemory(backend: Backend, folder: string, type: PackedDType): PackedModel {
-  const { config, files: paths } = readModelFolder(folder)
-  const weights = declarePackedWeights(config, type)
-  withFiles(paths, (files) => {
-    for (const { tensor, data } of packedTensors(folder, files, config, weights)) backend.load!(Buffer.concat([...data()]), [{ tensor, byteOffset: 0 }])
-  })
-  return { config, weights, type }
+/** Loads a model's weights packed to `type`. */
+function packIntoMemory(backend: Backend, path: string, type: PackedDType): PackedModel {
+  const source = openModelSource(path)
+  try {
+    const weights = declarePackedWeights(source.config, type)
+    for (const place of packedSources(source.config, weights)) backend.load!(Buffer.concat([...packTensor(source, place)]), [{ tensor: place.tensor, byteOffset: 0 }])
+    return { config: source.config, weights, type }
+  } finally {
+    source.close()
+  }
 }
 
 /** The places of a model's tensors in a packed file; one that is missing or misshapen is named. */
@@ -92,23 +78,27 @@ export function entriesToWrite(weights: PackedWeights, data: (tensor: Tensor) =>
   return listPackedWeights(weights).map((tensor) => ({ name: tensor.name, dtype: tensor.dtype as PackedToWrite['dtype'], shape: tensor.shape, sizeBytes: exactBytes(tensor), data: () => data(tensor) }))
 }
 
-/** Converts a checkpoint folder to a new folder `out` with a packed file, its config.json and tokenizer. */
-export async function packModel(folder: string, type: PackedDType, out: string, progress: (tensor: string, index: number, count: number) => void): Promise<{ sizeBytes: number; sha256: string }> {
-  const { config, files: paths } = readModelFolder(folder)
-  const weights = declarePackedWeights(config, type)
-  const files: SafetensorsFile[] = []
+/** Writes the packed file of the model at `path` (a Hugging Face folder or GGUF file) into `folder`. */
+export async function writePackedModel(path: string, type: PackedDType, folder: string, progress: (tensor: string, index: number, count: number) => void): Promise<WrittenFile> {
+  const source = openModelSource(path)
   try {
-    for (const path of paths) files.push(openSafetensors(path))
-    const sources = new Map(packedTensors(folder, files, config, weights).map(({ tensor, data }) => [tensor, data]))
-    return await writeFolderAtomic(out, async (temporary) => {
-      for (const name of ['config.json', 'tokenizer.json', 'tokenizer_config.json']) if (existsSync(join(folder, name))) copyFileSync(join(folder, name), join(temporary, name))
-      let index = 0
-      return writePackedFile(join(temporary, packedFileName), type, layoutVersion, entriesToWrite(weights, (tensor) => {
-        progress(tensor.name, index++, sources.size)
-        return sources.get(tensor)!()
-      }))
+    const weights = declarePackedWeights(source.config, type)
+    const places = new Map(packedSources(source.config, weights).map((place) => [place.tensor, place]))
+    let index = 0
+    const entries = entriesToWrite(weights, (tensor) => {
+      progress(tensor.name, index++, places.size)
+      return packTensor(source, places.get(tensor)!)
     })
+    return await writePackedFile(join(folder, packedFileName), type, layoutVersion, entries)
   } finally {
-    files.forEach((file) => file.close())
+    source.close()
   }
+}
+
+/** Converts a Hugging Face folder to a new folder `out` with a packed file, its config.json and tokenizer. */
+export function packModel(folder: string, type: PackedDType, out: string, progress: (tensor: string, index: number, count: number) => void): Promise<WrittenFile> {
+  return writeFolderAtomic(out, async (temporary) => {
+    for (const name of ['config.json', 'tokenizer.json', 'tokenizer_config.json']) if (existsSync(join(folder, name))) copyFileSync(join(folder, name), join(temporary, name))
+    return writePackedModel(folder, type, temporary, progress)
+  })
 }

@@ -1,70 +1,24 @@
 /**
- * Weights of a backend, drawn from a seed or between it and files: Hugging Face OLMoE folders (config.json + *.safetensors with per-expert names, sharded or
- * not) in, float32 safetensors with the same names out. One tensor is in JavaScript's memory at a time.
+ * Weights of a backend, drawn from a seed, or between it and files: whatever core/train/model-source.ts opens in, float32 safetensors
+ * with Hugging Face's names out. One tensor is in JavaScript's memory at a time.
  */
-import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { elementCount, type Backend, type Tensor } from '#core/backend/backend.ts'
 import type { WrittenFile } from '#core/formats/atomic.ts'
-import { openSafetensors, writeSafetensors, type SafetensorsFile, type TensorToWrite } from '#core/formats/safetensors.ts'
+import { openSafetensors, writeSafetensors, type TensorToWrite } from '#core/formats/safetensors.ts'
 import { declareWeights, huggingFaceParts, initialValues, listWeights, type Weights } from '#core/model/parameters.ts'
 import { AppError } from '#core/shared/errors.ts'
-import { modelConfigSchema, type ModelConfig } from '#core/shared/models.ts'
+import type { ModelConfig } from '#core/shared/models.ts'
+import { openModelSource, readConfigOf } from './model-source.ts'
 
-function invalid(path: string, field: string, what: string): AppError {
-  return new AppError('model.invalid', `${path}: ${field}: ${what}`, { params: { file: path, field }, hint: 'Only OLMoE-family models can be opened: config.json and *.safetensors as Hugging Face writes them.' })
-}
-
-/** Configuration of a model folder. Throws AppError `model.invalid` naming file and field. */
-export function readModelConfig(folder: string): ModelConfig {
-  const path = join(folder, 'config.json')
-  let json: unknown
+/** Reads the weights of a Hugging Face folder or GGUF file into allocated tensors of that model. */
+export async function loadWeightsInto(backend: Backend, path: string, config: ModelConfig, weights: Weights): Promise<void> {
+  const source = openModelSource(path)
   try {
-    json = JSON.parse(readFileSync(path, 'utf8'))
-  } catch (error) {
-    throw invalid(path, '(file)', error instanceof SyntaxError ? 'is not JSON' : 'cannot be read')
-  }
-  const type = (json as { model_type?: unknown } | null)?.model_type
-  if (type !== undefined && type !== 'olmoe') throw invalid(path, 'model_type', `is ${JSON.stringify(type)}, expected "olmoe"`)
-  const parsed = modelConfigSchema.safeParse(json)
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0]!
-    throw invalid(path, issue.path.join('.'), issue.message)
-  }
-  return parsed.data
-}
-
-/** Configuration and weight files of a model folder. Throws AppError `model.invalid` naming file and field. */
-export function readModelFolder(folder: string): { config: ModelConfig; files: string[] } {
-  const config = readModelConfig(folder)
-  const files = readdirSync(folder).filter((name) => /^model.*\.safetensors$/.test(name)).sort()
-  if (files.length === 0) throw invalid(join(folder, 'config.json'), '(folder)', 'has no model*.safetensors')
-  return { config, files: files.map((name) => join(folder, name)) }
-}
-
-/** Finds every tensor of a model in its open files; a missing or misshapen one is named. */
-export function findTensor(files: readonly SafetensorsFile[], folder: string, name: string, shape: readonly number[]): SafetensorsFile {
-  const file = files.find(({ entries }) => entries.has(name))
-  if (!file) throw new AppError('model.missingTensor', `${folder}: tensor ${name} is in none of ${files.length} files`, { params: { folder, tensor: name }, hint: 'The checkpoint is incomplete or config.json belongs to another model.' })
-  const found = file.entries.get(name)!.shape
-  if (found.join() === shape.join()) return file
-  throw new AppError('model.wrongShape', `${file.path}: tensor ${name} is [${found.join(', ')}], expected [${shape.join(', ')}]`, {
-    params: { file: file.path, tensor: name, found: found.join('×'), expected: shape.join('×') },
-    hint: 'config.json belongs to another model.',
-  })
-}
-
-async function loadParts(backend: Backend, folder: string, paths: readonly string[], config: ModelConfig, weights: Weights): Promise<void> {
-  const files: SafetensorsFile[] = []
-  try {
-    for (const path of paths) files.push(openSafetensors(path))
     for (const { tensor, parts } of huggingFaceParts(config, weights)) {
-      for (const { name, shape, elementOffset } of parts) {
-        await backend.write(tensor, findTensor(files, folder, name, shape).readFloat32(name), elementOffset)
-      }
+      for (const { name, shape, elementOffset } of parts) await backend.write(tensor, source.read(name, shape), elementOffset)
     }
   } finally {
-    files.forEach((file) => file.close())
+    source.close()
   }
 }
 
@@ -85,17 +39,12 @@ export async function drawWeights(backend: Backend, config: ModelConfig, weights
   }
 }
 
-/** Reads a model folder's weights into allocated tensors. */
-export function loadWeightsInto(backend: Backend, folder: string, config: ModelConfig, weights: Weights): Promise<void> {
-  return loadParts(backend, folder, readModelFolder(folder).files, config, weights)
-}
-
 /** Allocates and loads a model for inference. */
-export async function loadModel(backend: Backend, folder: string): Promise<{ config: ModelConfig; weights: Weights }> {
-  const { config } = readModelFolder(folder)
+export async function loadModel(backend: Backend, path: string): Promise<{ config: ModelConfig; weights: Weights }> {
+  const config = readConfigOf(path)
   const weights = declareWeights(config)
   backend.allocate(listWeights(weights))
-  await loadWeightsInto(backend, folder, config, weights)
+  await loadWeightsInto(backend, path, config, weights)
   return { config, weights }
 }
 

@@ -1,14 +1,15 @@
 /** English: the reference catalogue. `{name}` are values; ` | ` separates singular and plural. */
+import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './en-data.ts'
 import { devices, probe, runningOn } from './en-devices.ts'
 import { errorHints, errors } from './en-errors.ts'
 
 export const en = {
   app: { name: 'MoE Workbench', skip: 'Skip to content' },
-  nav: { label: 'Main', home: 'Home', runs: 'Runs', chat: 'Chat', devices: 'Devices', settings: 'Settings' },
+  nav: { label: 'Main', home: 'Home', data: 'Data', runs: 'Runs', chat: 'Chat', devices: 'Devices', settings: 'Settings' },
   common: { cancel: 'Cancel', freed: '{bytes} freed.' },
   copy: { copy: 'Copy', copied: 'Copied' },
   time: { seconds: '{s} s', minutes: '{m} min {s} s', hours: '{h} h {m} min', days: '{d} d {h} h', justNow: 'just now' },
-  unit: { step: 'steps', merges: 'merges', documents: 'documents', files: 'files', tokens: 'tokens' },
+  unit: { sources: 'sources', step: 'steps', merges: 'merges', documents: 'documents', files: 'files', tokens: 'tokens' },
   connection: {
     connecting: { title: 'Connecting', text: 'to the workbench’s core …' },
     lost: { title: 'Connection lost.', text: 'Training goes on without this page. It reconnects by itself.' },
@@ -214,7 +215,7 @@ export const en = {
   configuration: { run: 'Run', mix: 'Mix', created: 'Created', copy: 'Copy recipe', recipe: 'Recipe of the run as JSON' },
   newRun: {
     title: 'New run',
-    subtitle: 'A small model on the built-in sample mix. Change what you like; the recipe below has everything.',
+    subtitle: 'A small model on a mix of text. Change what you like; the recipe below has everything.',
     copyOf: 'A copy of “{name}”, with its whole recipe.',
     copyName: '{name} (copy)',
     defaultName: 'Run {n}',
@@ -230,6 +231,8 @@ export const en = {
     tokens: 'Training tokens',
     work: 'Work',
     atPeak: 'At the device’s measured peak that is {time}; training reaches a part of it.',
+    sampleMix: 'Built-in sample',
+    mixItem: '{name} ({tokens} tokens)',
     noCheckpoints: 'No checkpoint is written before the end: if the run is cut off, its work is lost.',
     incomplete: 'The numbers appear when the recipe is complete.',
     start: 'Start training',
@@ -238,6 +241,7 @@ export const en = {
     recipe: 'Full recipe',
     field: {
       name: 'Name',
+      mix: 'Mix',
       steps: 'Steps',
       experts: 'Experts',
       expertsPerToken: 'Experts per token',
@@ -251,6 +255,7 @@ export const en = {
       precision: 'Precision',
     },
     help: {
+      mix: 'What it is trained on; make your own under Data',
       steps: 'Optimizer steps',
       experts: 'In each layer',
       expertsPerToken: 'Chosen by the router',
@@ -349,6 +354,15 @@ export const en = {
     hosts: { electron: 'desktop app', serve: 'local server', cli: 'command line', test: 'test' },
     platform: 'System',
   },
+  browse,
+  build,
+  data,
+  download,
+  filters,
+  mixes,
+  shares,
+  sources,
+  tokenizer,
   devices,
   runningOn,
   probe,

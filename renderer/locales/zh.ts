@@ -1,15 +1,16 @@
 /** 简体中文。键和占位符与英文目录一致（由 tests/renderer 比对）。 */
 import type { en } from './en.ts'
+import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './zh-data.ts'
 import { devices, probe, runningOn } from './zh-devices.ts'
 import { errorHints, errors } from './zh-errors.ts'
 
 export const zh: typeof en = {
   app: { name: 'MoE Workbench', skip: '跳到正文' },
-  nav: { label: '主导航', home: '首页', runs: '训练', chat: '对话', devices: '设备', settings: '设置' },
+  nav: { label: '主导航', home: '首页', data: '数据', runs: '训练', chat: '对话', devices: '设备', settings: '设置' },
   common: { cancel: '取消', freed: '已释放 {bytes}。' },
   copy: { copy: '复制', copied: '已复制' },
   time: { seconds: '{s} 秒', minutes: '{m} 分 {s} 秒', hours: '{h} 小时 {m} 分', days: '{d} 天 {h} 小时', justNow: '刚刚' },
-  unit: { step: '步', merges: '次合并', documents: '篇文档', files: '个文件', tokens: '个词元' },
+  unit: { sources: '个数据源', step: '步', merges: '次合并', documents: '篇文档', files: '个文件', tokens: '个词元' },
   connection: {
     connecting: { title: '正在连接', text: '工作台核心……' },
     lost: { title: '连接已断开。', text: '训练不受影响，页面会自动重连。' },
@@ -215,7 +216,7 @@ export const zh: typeof en = {
   configuration: { run: '训练', mix: '混合', created: '创建时间', copy: '复制配方', recipe: '训练配方（JSON）' },
   newRun: {
     title: '新建训练',
-    subtitle: '用内置样本混合训练一个小模型。可随意修改；完整配方见下方。',
+    subtitle: '用一个文本混合训练一个小模型。可随意修改；完整配方见下方。',
     copyOf: '“{name}”的副本，包含其完整配方。',
     copyName: '{name}（副本）',
     defaultName: '训练 {n}',
@@ -231,6 +232,8 @@ export const zh: typeof en = {
     tokens: '训练词元',
     work: '计算量',
     atPeak: '按设备实测峰值需要 {time}；实际训练只能达到其中一部分。',
+    sampleMix: '内置样本',
+    mixItem: '{name}（{tokens} 个词元）',
     noCheckpoints: '结束前不写检查点：如果训练中断，进度将全部丢失。',
     incomplete: '配方完整后会显示各项数字。',
     start: '开始训练',
@@ -239,6 +242,7 @@ export const zh: typeof en = {
     recipe: '完整配方',
     field: {
       name: '名称',
+      mix: '混合',
       steps: '步数',
       experts: '专家数',
       expertsPerToken: '每词元专家数',
@@ -252,6 +256,7 @@ export const zh: typeof en = {
       precision: '精度',
     },
     help: {
+      mix: '训练所用的数据；可在“数据”中制作自己的',
       steps: '优化器步数',
       experts: '每层',
       expertsPerToken: '由路由器选择',
@@ -350,6 +355,15 @@ export const zh: typeof en = {
     hosts: { electron: '桌面应用', serve: '本地服务', cli: '命令行', test: '测试' },
     platform: '系统',
   },
+  browse,
+  build,
+  data,
+  download,
+  filters,
+  mixes,
+  shares,
+  sources,
+  tokenizer,
   devices,
   runningOn,
   probe,

@@ -1,12 +1,15 @@
 /**
  * Rows of the benchmark on data: our tokenizer and trainer beside Hugging Face's Rust ones (npm `tokenizers`) on the sample texts, in the
- * same run, with the check that ids and merges are the same; and the loader. Ours run on one thread. The rival uses every core unless
- * TOKENIZERS_PARALLELISM=false is set, and counts with the faster of its two ways. Its trainer takes no options (30,000 tokens, no special ones), so that is what both train.
+ * same run, on as many threads as they, with the check that ids and merges are the same; and the loader beside a training step. The peer's
+ * trainer takes no options (30,000 tokens, no special ones), so that is what both train.
  */
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
 import { BPE, byteLevelPreTokenizer, Tokenizer as RustTokenizer } from 'tokenizers'
+import { createCpuBackend } from '#core/backend/cpu.ts'
 import { createTrainingOrder } from '#core/data/batches.ts'
 import { trainTokenizer } from '#core/data/bpe-trainer.ts'
 import { buildMix, planMix, stratifiedTexts } from '#core/data/mix.ts'
@@ -15,6 +18,7 @@ import { openInstances } from '#core/data/shards.ts'
 import { mergeParts } from '#core/data/tokenizer-json.ts'
 import { createTokenizer, serializeTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
 import { median } from './measure.ts'
+import { openStepper } from './step.ts'
 
 export type DataRow = { name: string; value: number; unit: string; peer: string; ratio: number | null; spread: [number, number] }
 
@@ -31,22 +35,50 @@ function rowOf(name: string, unit: string, rates: number[], peer: string, ratio:
   return { name, value: median(rates), unit, peer, ratio, spread: [Math.min(...rates), Math.max(...rates)] }
 }
 
-async function encodeRow(tokenizer: Tokenizer, pieces: string[], sizeBytes: number): Promise<DataRow> {
-  const rust = RustTokenizer.fromString(serializeTokenizer(tokenizer))
-  const [ours, serial, batch]: [number[], number[], number[]] = [[], [], []]
-  for (let round = 0; round < rounds; round++) {
-    // A new one each time: its cache of words is part of what is measured.
-    const cold = createTokenizer(tokenizer.json)
-    ours.push(sizeBytes / 1e6 / (await timed(() => pieces.map((piece) => cold.encode(piece, { special: 'text' })))))
-    batch.push(sizeBytes / 1e6 / (await timed(() => rust.encodeBatch(pieces))))
-    if (round === 0) serial.push(sizeBytes / 1e6 / (await timed(async () => { for (const piece of pieces) await rust.encode(piece) })))
+/** Rust's parallelism is read at every call. */
+const rustThreads = (all: boolean): void => void (process.env.TOKENIZERS_PARALLELISM = String(all))
+
+/** Encodes on all cores, each thread an equal part of the pieces. */
+function encodeInThreads(tokenizer: Tokenizer, pieces: string[]): { run(): Promise<number>; close(): Promise<unknown> } {
+  const count = availableParallelism()
+  const workers = Array.from({ length: count }, (_, i) => new Worker(join(import.meta.dirname, 'encode-worker.ts'), { workerData: { json: tokenizer.json, pieces: pieces.filter((_piece, k) => k % count === i) } }))
+  return {
+    run: () => timed(() => Promise.all(workers.map((worker) => {
+      const answered = once(worker, 'message')
+      worker.postMessage('go')
+      return answered
+    }))),
+    close: () => Promise.all(workers.map((worker) => worker.terminate())),
   }
+}
+
+async function requireSameIds(tokenizer: Tokenizer, rust: RustTokenizer, pieces: string[]): Promise<void> {
   for (const [i, encoding] of (await rust.encodeBatch(pieces)).entries()) {
     const [expected, found] = [encoding.getIds(), tokenizer.encode(pieces[i]!, { special: 'text' })]
     if (expected.length !== found.length || expected.some((id, k) => id !== found[k])) throw new Error(`piece ${i}: the ids differ`)
   }
-  const peer = Math.max(median(batch), median(serial))
-  return rowOf('tokenize, 1 thread', 'MB/s', ours, `Rust tokenizers on ${process.env.TOKENIZERS_PARALLELISM === 'false' ? 'one thread' : 'all cores'} (${peer.toFixed(1)} MB/s), same ids`, median(ours) / peer)
+}
+
+async function encodeRows(tokenizer: Tokenizer, pieces: string[], sizeBytes: number): Promise<DataRow[]> {
+  const rust = RustTokenizer.fromString(serializeTokenizer(tokenizer))
+  await requireSameIds(tokenizer, rust, pieces)
+  const threads = encodeInThreads(tokenizer, pieces)
+  await threads.run()
+  const rates = { ours: [] as number[], oursAll: [] as number[], theirs: [] as number[], theirsAll: [] as number[] }
+  const rate = async (seconds: Promise<number>): Promise<number> => sizeBytes / 1e6 / (await seconds)
+  for (let round = 0; round < rounds; round++) {
+    // A new one each time: its cache of words is part of what is measured.
+    const cold = createTokenizer(tokenizer.json)
+    rates.ours.push(await rate(timed(() => pieces.map((piece) => cold.encode(piece, { special: 'text' })))))
+    rustThreads(false)
+    rates.theirs.push(await rate(timed(() => rust.encodeBatch(pieces))))
+    rates.oursAll.push(await rate(threads.run()))
+    rustThreads(true)
+    rates.theirsAll.push(await rate(timed(() => rust.encodeBatch(pieces))))
+  }
+  await threads.close()
+  const row = (name: string, ours: number[], theirs: number[]): DataRow => rowOf(name, 'MB/s', ours, `Rust tokenizers on as many (${median(theirs).toFixed(1)} MB/s), same ids`, median(ours) / median(theirs))
+  return [row('tokenize, 1 thread', rates.ours, rates.theirs), row(`tokenize, ${availableParallelism()} threads`, rates.oursAll, rates.theirsAll)]
 }
 
 async function trainRow(texts: string[], sizeBytes: number): Promise<DataRow> {
@@ -57,6 +89,7 @@ async function trainRow(texts: string[], sizeBytes: number): Promise<DataRow> {
     writeFileSync(path, whole)
     const rust = new RustTokenizer(BPE.empty())
     rust.setPreTokenizer(byteLevelPreTokenizer(false))
+    rustThreads(false)
     const theirs = await timed(() => rust.train([path]))
     rust.save(join(folder, 'rust.json'))
     const { model } = JSON.parse(readFileSync(join(folder, 'rust.json'), 'utf8')) as { model: { vocab: Record<string, number>; merges: (string | [string, string])[] } }
@@ -67,7 +100,7 @@ async function trainRow(texts: string[], sizeBytes: number): Promise<DataRow> {
     const merges = tokenizer!.json.model.merges.map((merge) => mergeParts(merge).join(' '))
     const same = model.merges.findIndex((merge, i) => mergeParts(merge).join(' ') !== merges[i])
     const agreement = same < 0 ? `all ${model.merges.length} merges the same` : `merges the same up to ${same} of ${model.merges.length}`
-    return rowOf('train 30,000 tokens, 1 thread', 'MB/s', [sizeBytes / 1e6 / ours], `Rust tokenizers (${(sizeBytes / 1e6 / theirs).toFixed(1)} MB/s), ${agreement}`, theirs / ours)
+    return rowOf('train 30,000 tokens, 1 thread', 'MB/s', [sizeBytes / 1e6 / ours], `Rust tokenizers on one (${(sizeBytes / 1e6 / theirs).toFixed(1)} MB/s), ${agreement}`, theirs / ours)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
@@ -77,14 +110,19 @@ async function loaderRow(sample: ReturnType<typeof openSample>, tokenizer: Token
   const folder = mkdtempSync(join(tmpdir(), 'moe-bench-'))
   try {
     const manifest = await buildMix(await planMix('bench', sample.sources.slice(0, 2), tokenizer), folder)
-    const [batch, length, steps] = [8, 256, 50]
+    const [batch, length, steps] = [8, 512, 50]
     const instances = openInstances(folder, manifest, 'train', length)
     const order = createTrainingOrder(instances, 1)
     order.batchAt(0, batch)
     const times: number[] = []
     for (let step = 1; step <= steps; step++) times.push(1000 * (await timed(() => order.batchAt(step * batch, batch))))
     instances.close()
-    return rowOf(`loader, ${batch} × ${length} tokens`, 'ms', times, '', null)
+    const backend = createCpuBackend({ precision: 'mixed' })
+    const stepper = await openStepper(backend, 'small')
+    await stepper.step()
+    const stepMs = 1000 * median([await stepper.step(), await stepper.step(), await stepper.step()])
+    await backend.close()
+    return rowOf(`loader, ${batch} × ${length} tokens`, 'ms', times, `the small model's step of as many (${stepMs.toFixed(0)} ms)`, median(times) / stepMs)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
@@ -99,5 +137,5 @@ export async function benchData(megabytes = 4): Promise<DataRow[]> {
   const pieces = texts.flatMap((text) => Array.from({ length: Math.ceil(text.length / pieceLength) }, (_, i) => text.slice(i * pieceLength, (i + 1) * pieceLength).toWellFormed()))
   const bytesOf = (parts: string[]): number => parts.reduce((sum, part) => sum + Buffer.byteLength(part), 0)
   const tokenizer = await trainTokenizer(texts, { vocabularySize: 16_384 })
-  return [await encodeRow(tokenizer, pieces, bytesOf(pieces)), await trainRow(texts, bytesOf(texts)), await loaderRow(sample, tokenizer)]
+  return [...(await encodeRows(tokenizer, pieces, bytesOf(pieces))), await trainRow(texts, bytesOf(texts)), await loaderRow(sample, tokenizer)]
 }

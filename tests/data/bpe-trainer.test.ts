@@ -1,10 +1,11 @@
 /** The trainer against a straightforward one that counts all pairs anew for every merge. */
 import { expect, test } from 'vitest'
 import { trainTokenizer } from '#core/data/bpe-trainer.ts'
-import { byteCharacters, splitWords } from '#core/data/byte-level.ts'
+import { byteCharacters } from '#core/data/byte-level.ts'
 import { createHeap } from '#core/data/heap.ts'
 import { serializeTokenizer } from '#core/data/tokenizer.ts'
 import { createRandom } from '#core/shared/random.ts'
+import { splitWords } from './words.ts'
 
 /** Merges by definition: the most frequent pair over all words, of equals the lowest ids, until `size` tokens. */
 function slowMerges(texts: string[], size: number, specials: number, minimum: number): [string, string][] {

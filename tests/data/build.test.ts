@@ -6,8 +6,9 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createTrainingOrder, passLength } from '#core/data/batches.ts'
 import { trainTokenizer } from '#core/data/bpe-trainer.ts'
 import { buildKey, neededBytes, prepareBuild, requireDiskSpace } from '#core/data/build/build.ts'
+import { addNgrams } from '#core/data/build/contamination.ts'
 import { createNumberSet } from '#core/data/filters/number-set.ts'
-import { addNgrams, countKnownNgrams } from '#core/data/filters/near-duplicates.ts'
+import { ngramsOf } from '#core/data/filters/words.ts'
 import type { MixManifest, Split } from '#core/data/mix-manifest.ts'
 import { openSource, type FileSource } from '#core/data/readers/source.ts'
 import { openInstances } from '#core/data/shards.ts'
@@ -86,7 +87,7 @@ test('what is kept is the very text; nothing held out or evaluated is trained on
   held.forEach((text) => addNgrams(text, 13, known))
   const train = manifest.domains.flatMap(({ name }) => textsOf(name, 'train'))
   expect(held.length).toBeGreaterThan(10)
-  for (const text of train) expect([held.includes(text), countKnownNgrams(text, 13, known)]).toEqual([false, 0])
+  for (const text of train) expect([held.includes(text), ngramsOf(text, 13).some((hash) => known.has(hash))]).toEqual([false, false])
   expect([...textsOf('prose', 'train'), ...textsOf('prose', 'validation')].sort()).toEqual([...prose].sort())
 })
 
@@ -163,4 +164,32 @@ test('a training instance with a periodic run keeps its place and loses its loss
   instances.read(counts.indexOf(0), ids, targets, 0)
   expect(new Set(targets)).toEqual(new Set([-1]))
   instances.close()
+})
+
+test('a licence that many documents share is no leak; an evaluation text in as many is', async () => {
+  const licence = draw(40)
+  writeFileSync(join(root, 'licensed.jsonl'), Array.from({ length: 60 }, () => JSON.stringify({ text: `${licence} ${draw(40)}` })).join('\n'))
+  const dropped = async (commonIn: number, evaluationTexts: string[]): Promise<number> => {
+    const own = mixSpecSchema.parse({ name: 'licensed', sources: [{ name: 'licensed', paths: ['licensed.jsonl'] }], filters: { contamination: { commonIn } }, heldOut: { fraction: 0.1, floorBytes: 0 } })
+    const { source } = await openSource(own.sources[0]!, root)
+    const prepared = await prepareBuild({ spec: own, sources: [source], tokenizer, evaluationTexts }, mkdtempSync(join(root, 'work-')), { threads: 2, shardBytes: 4000 })
+    const built = await prepared.fill(mkdtempSync(join(root, 'mix-')))
+    return built.outcomes![0]!.dropped.find(({ filter }) => filter === 'contamination')?.documents ?? 0
+  }
+  expect(await dropped(10, [])).toBe(0)
+  // Above the number of documents nothing is common, and all that is left to train on would go.
+  await expect(dropped(1000, [])).rejects.toMatchObject({ code: 'mix.empty' })
+  await expect(dropped(10, [licence])).rejects.toMatchObject({ code: 'mix.empty' })
+})
+
+test('progress: every phase over text counts bytes up to a total that stands from the first', async () => {
+  const seen = new Map<string, { done: number; total: number | null; unit: string }[]>()
+  await build({ threads: 2, onProgress: (phase, done, total, unit) => void seen.set(phase, [...(seen.get(phase) ?? []), { done, total, unit }]) })
+  for (const phase of ['tokenize', 'decontaminate', 'write']) {
+    const steps = seen.get(phase)!
+    expect(new Set(steps.map(({ total, unit }) => `${total} ${unit}`)).size, phase).toBe(1)
+    expect(steps[0]!.unit).toBe('bytes')
+    expect(steps.map(({ done }) => done)).toEqual(steps.map(({ done }) => done).sort((a, b) => a - b))
+    expect(steps.at(-1)!.done / steps.at(-1)!.total!, phase).toBeCloseTo(1, 2)
+  }
 })

@@ -5,9 +5,11 @@ import { join } from 'node:path'
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import { expect, test } from 'vitest'
 import { trainTokenizer } from '#core/data/bpe-trainer.ts'
-import { splitWords } from '#core/data/byte-level.ts'
 import { createTokenizer, loadTokenizer, serializeTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
+import { createUtf8Buffer } from '#core/data/utf8-buffer.ts'
+import { endOfWord } from '#core/data/word-scanner.ts'
 import { createRandom } from '#core/shared/random.ts'
+import { splitWords } from './words.ts'
 
 const prose = [
   'The whale, the white whale! It was the whale that they had hunted for three years and the whale had hunted them.',
@@ -61,9 +63,46 @@ test.each(pairs)('$name: ids equal Hugging Face on random strings', ({ ours, ids
   }
 })
 
+const utf8 = createUtf8Buffer()
+/** The words that the scanner finds. */
+function scanWords(text: string): string[] {
+  const length = utf8.fill(text)
+  const words: string[] = []
+  for (let start = 0; start < length; ) {
+    const end = endOfWord(utf8.bytes, start, length)
+    words.push(Buffer.from(utf8.bytes.subarray(start, end)).toString())
+    start = end
+  }
+  return words
+}
+
+test('words are those of the pattern: every code point alone and between others, and random strings', () => {
+  for (let point = 0; point < 0x110000; point++) {
+    if (point >= 0xd800 && point < 0xe000) continue
+    const character = String.fromCodePoint(point)
+    const text = `a ${character}1${character}${character} ${character}`
+    const words = scanWords(text)
+    if (words.join('|') !== splitWords(text).join('|')) expect(words, point.toString(16)).toEqual(splitWords(text))
+  }
+  const random = createRandom(8, 'words')
+  const alphabet = [..." \n\t'\u0085\u00a0\u2003\u3000\ufeffstmdrevl019²½éЖ漢👍.,-", "'s", "'ll", "'re", "'v", ' ', '  ']
+  for (let round = 0; round < 20_000; round++) {
+    const text = Array.from({ length: 1 + random.nextBelow(12) }, () => alphabet[random.nextBelow(alphabet.length)]).join('')
+    if (scanWords(text).join('|') !== splitWords(text).join('|')) expect(scanWords(text), JSON.stringify(text)).toEqual(splitWords(text))
+  }
+})
+
 test('white space is Unicode’s: U+0085 is, U+FEFF is not (as in the Rust tokenizers; the JavaScript one differs here)', () => {
-  expect(splitWords('a\u0085\u0085b')).toEqual(['a', '\u0085', '\u0085', 'b'])
-  expect(splitWords('a \ufeffb')).toEqual(['a', ' \ufeff', 'b'])
+  expect(scanWords('a\u0085\u0085b')).toEqual(['a', '\u0085', '\u0085', 'b'])
+  expect(scanWords('a \ufeffb')).toEqual(['a', ' \ufeff', 'b'])
+})
+
+test('a text longer than the buffers, and more words than the cache holds', () => {
+  const words = Array.from({ length: 300_000 }, (_, i) => ` ${i.toString(36)}x`)
+  const text = words.join('')
+  const ids = tokenizer.encode(text)
+  expect(tokenizer.decode(ids)).toBe(text)
+  expect(tokenizer.encode(words.slice(0, 1000).join(''))).toEqual(ids.subarray(0, tokenizer.encode(words.slice(0, 1000).join('')).length))
 })
 
 test('decoding gives the very text back, whole or token by token', () => {

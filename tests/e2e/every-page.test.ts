@@ -29,6 +29,7 @@ async function check(of: Workbench, name: string): Promise<void> {
 
 const places = (run: string): [string, string][] => [
   ['home', '/'],
+  ['data', '/data'],
   ['runs', '/runs'],
   ['new-run', '/runs/new'],
   ['run-overview', `/runs/${run}/overview`],
@@ -43,7 +44,7 @@ const places = (run: string): [string, string][] => [
 ]
 
 describe.each(['light', 'dark'] as const)('%s', (theme) => {
-  test.each(['home', 'runs', 'new-run', 'run-overview', 'run-experts', 'run-checkpoints', 'run-log', 'run-configuration', 'chat', 'devices', 'settings', 'not-found'])('%s', async (name) => {
+  test.each(['home', 'data', 'runs', 'new-run', 'run-overview', 'run-experts', 'run-checkpoints', 'run-log', 'run-configuration', 'chat', 'devices', 'settings', 'not-found'])('%s', async (name) => {
     await workbench.served.core.client.system.updateSettings({ theme, language: 'en' })
     const [, place] = places(workbench.run.id).find(([known]) => known === name)!
     await workbench.page.setViewportSize({ width: 1280, height: 800 })
@@ -64,7 +65,7 @@ describe.each(['light', 'dark'] as const)('%s', (theme) => {
 
   test('an empty library says what to do next', async () => {
     await empty.served.core.client.system.updateSettings({ theme, language: 'en' })
-    for (const [name, place] of [['empty-home', '/'], ['empty-runs', '/runs'], ['empty-chat', '/chat'], ['empty-devices', '/devices']] as const) {
+    for (const [name, place] of [['empty-home', '/'], ['empty-data', '/data'], ['empty-runs', '/runs'], ['empty-chat', '/chat'], ['empty-devices', '/devices']] as const) {
       await empty.page.reload()
       await visit(empty, place)
       await check(empty, `${name}-${theme}`)

@@ -9,8 +9,10 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { parquetWriteBuffer } from 'hyparquet-writer'
 import { afterAll, describe, expect, test } from 'vitest'
 import type { FromRunner, ToRunner } from '#core/shared/jobs.ts'
+import { mixSpecSchema } from '#core/shared/mixes.ts'
 import type { FromCore, ToCore } from '#electron/link.ts'
 
 const root = resolve(import.meta.dirname, '../..')
@@ -52,6 +54,19 @@ describe.skipIf(!isBuilt)(`the bundle${isBuilt ? '' : ' (skipped: out/ is not bu
     const ended = once(runner, 'exit')
     runner.send({ type: 'start', job: { kind: 'measure', paths, deviceId: 'cpu', kernels: {} } } satisfies ToRunner)
     expect(await measured).toMatchObject({ type: 'measured', measured: { flopsPerSecond: expect.any(Number) } })
+    expect(await ended).toEqual([0, null])
+  })
+
+  test('the runner builds a mix: its threads for shards and for Parquet are found beside it', async () => {
+    const texts = Array.from({ length: 40 }, (_, i) => `document ${i} about the number ${i * i} and what follows it`)
+    writeFileSync(join(folder, 'lines.jsonl'), texts.map((text) => JSON.stringify({ text })).join('\n'))
+    writeFileSync(join(folder, 'rows.parquet'), Buffer.from(parquetWriteBuffer({ columnData: [{ name: 'text', data: texts.map((text) => `row: ${text}`), type: 'STRING' }] })))
+    const spec = mixSpecSchema.parse({ name: 'bundled', sources: ['lines.jsonl', 'rows.parquet'].map((file, i) => ({ name: `s${i}`, paths: [join(folder, file)] })), vocabularySize: 300, filters: { near: {}, contamination: { commonIn: 1 } }, heldOut: { fraction: 0.1, floorBytes: 0 } })
+    const runner = fork(join(built, 'runner.js'), [], { serialization: 'advanced' })
+    const answer = messageOf<FromRunner>(runner, ({ type }) => type === 'mix' || type === 'failed')
+    const ended = once(runner, 'exit')
+    runner.send({ type: 'start', job: { kind: 'buildMix', paths, spec } } satisfies ToRunner)
+    expect(await answer).toMatchObject({ type: 'mix', mix: { domains: [{ name: 's0' }, { name: 's1' }] } })
     expect(await ended).toEqual([0, null])
   })
 

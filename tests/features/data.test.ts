@@ -1,15 +1,18 @@
 /** Sources and builds over a real core with real runners: files, uploads and downloads become sources; drafts outlive a restart and become mixes. */
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { execFile } from 'node:child_process'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { homedir, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { startCore, type Core } from '#core/main.ts'
 import { nodeHost } from '#core/node-host.ts'
 import { mixDraftSchema, type Build, type BuildStatus, type MixDraft } from '#core/shared/builds.ts'
 import { createRandom } from '#core/shared/random.ts'
 import type { LibrarySource } from '#core/shared/sources.ts'
+import { buildsInStatus, putBuild } from '#core/store/builds.ts'
+import { openStore } from '#core/store/open.ts'
 import { recipe } from './recipe.ts'
 
 const random = createRandom(5, 'data')
@@ -114,6 +117,44 @@ test('a draft and its sources are there after a restart; a build that was cut of
   expect((await until(again, copy.id, 'done')).mixId).toBe(mixId)
   await expect(again.client.builds.update({ id, draft })).rejects.toMatchObject({ code: 'builds.underWay' })
   expect(readdirSync(join(place.folder, 'library/builds'))).toEqual([])
+})
+
+test('what a killed core left under way is interrupted at the next start, and neither lost nor listed as a mix', async () => {
+  const place = createPlace()
+  const core = await place.start()
+  const source = await core.client.sources.add({ paths: [join(place.folder, 'texts')] })
+  await rested(core, source.id)
+  const { id } = await core.client.builds.create({ draft: draftOf([source]) })
+  await core.close()
+  // As a kill leaves it: under way in the store, with a half-written folder among the mixes.
+  const store = openStore(join(place.folder, 'library/library.sqlite'))
+  putBuild(store, { ...buildsInStatus(store, 'draft')[0]!, status: 'running' })
+  store.close()
+  mkdirSync(join(place.folder, 'library/mixes/.tmp-0a0b0c'), { recursive: true })
+  const again = await place.start()
+  expect(await again.client.builds.list()).toMatchObject([{ id, status: 'interrupted', mixId: null }])
+  expect([await again.client.mixes.list(), readdirSync(join(place.folder, 'library/mixes'))]).toEqual([[], []])
+  await again.client.builds.start({ id })
+  await until(again, id, 'done')
+})
+
+test('a build on the command line is refused while a workbench has the library open', async () => {
+  const place = createPlace()
+  await place.start()
+  writeFileSync(join(place.folder, 'mix.json'), JSON.stringify({ name: 'cli', sources: [{ name: 'texts', paths: ['texts'] }] }))
+  const cli = resolve(import.meta.dirname, '../../core/cli.ts')
+  const answer = await new Promise<string>((done) => execFile(process.execPath, [cli, 'data', 'build', join(place.folder, 'mix.json'), '--json', '--library', join(place.folder, 'library')], (_, stdout) => done(stdout)))
+  expect(JSON.parse(answer)).toMatchObject({ error: { code: 'library.busy' } })
+})
+
+test('names in a source start at its folder, so that a mix is the same wherever the folder lies', async () => {
+  const place = createPlace()
+  const core = await place.start()
+  cpSync(join(place.folder, 'texts'), join(place.folder, 'moved/elsewhere'), { recursive: true })
+  const found = []
+  for (const path of ['texts', 'moved/elsewhere', 'texts/code/*.py']) found.push(await rested(core, (await core.client.sources.add({ paths: [join(place.folder, path)] })).id))
+  expect(found.map(({ report }) => report!.examples[0]!.id)).toEqual(['code/0.py', 'code/0.py', '0.py'])
+  expect(found[1]!.report!.fingerprint).toBe(found[0]!.report!.fingerprint)
 })
 
 test('bad rows are counted and named, refused until they may be skipped, and skipped by choice', async () => {

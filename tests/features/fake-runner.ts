@@ -11,7 +11,8 @@ import type { DeviceInfo, MemoryPlan } from '#core/shared/devices.ts'
 import type { ErrorData } from '#core/shared/errors.ts'
 import type { FromRunner, Job, ToRunner } from '#core/shared/jobs.ts'
 import type { Mix } from '#core/shared/mixes.ts'
-import type { StepRecord } from '#core/shared/runs.ts'
+import { afterSkips, applyChange, learningRateFactor, type RunChange } from '#core/shared/run-control.ts'
+import type { RunConfig, StepRecord } from '#core/shared/runs.ts'
 
 export type Script = {
   stepMs?: number
@@ -24,6 +25,7 @@ export type Script = {
   /** Write to stderr and exit 3 without a word. */
   crashAtStep?: number
   notFiniteAtStep?: number
+  spikeAtStep?: number
   ignoreStop?: boolean
   /** How long a runner without a core takes to save. */
   saveMs?: number
@@ -41,6 +43,7 @@ type TrainJob = Extract<Job, { kind: 'train' }>
 let stop: 'none' | 'save' | 'discard' = 'none'
 const requests: Extract<ToRunner, { type: 'generate' }>[] = []
 const cancelled = new Set<string>()
+const changes: RunChange[] = []
 
 const send = (message: FromRunner): void => {
   if (process.connected) process.send!(message, undefined, undefined, () => undefined)
@@ -53,23 +56,23 @@ const end = (message: FromRunner, code = 0): void => {
 
 export const fakeLoss = (seed: number, step: number): number => 5 / Math.sqrt(step) + ((seed * 7919 + step * 104729) % 1000) / 10_000
 
-function stepRecord({ config }: TrainJob, step: number): StepRecord {
+function stepRecord(config: RunConfig, step: number, script: Script): StepRecord {
   const { num_hidden_layers: layers, num_experts: experts } = config.model
   return {
     step,
     tokens: step * config.sequencesPerStep * config.sequenceLength,
     elapsedMs: step * 10,
-    scalars: { loss: fakeLoss(config.seed, step), learningRate: 1e-3, tokensPerSecond: 1000 },
+    scalars: { loss: fakeLoss(config.seed, step) + (step === script.spikeAtStep ? 40 : 0), learningRate: 1e-3 * learningRateFactor(config.control, step), tokensPerSecond: 1000, ...(step === config.steps && { validation: 3 - config.seed / 1e5 }) },
     expertCounts: Array.from({ length: layers * experts }, (_, i) => (i % experts) + 1),
   }
 }
 
-async function saveCheckpoint(job: TrainJob, step: number, records: StepRecord[], parentId: string | null): Promise<CheckpointManifest> {
+async function saveCheckpoint(job: TrainJob, step: number, loaderPosition: number, records: StepRecord[], parentId: string | null): Promise<CheckpointManifest> {
   const id = `${job.runId}-${step}`
   const folder = join(job.paths.library, 'checkpoints', id)
   if (existsSync(folder)) return JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')) as CheckpointManifest
   const state: TrainingState = {
-    step, tokens: step * 64, seconds: step / 100, loaderPosition: step * job.config.sequencesPerStep, rng: [], config: job.config, records,
+    step, tokens: step * 64, seconds: step / 100, loaderPosition, rng: [], config: job.config, records,
   }
   return writeFolderAtomic(folder, async (temporary) => {
     const files: CheckpointManifest['files'] = {}
@@ -86,16 +89,19 @@ async function saveCheckpoint(job: TrainJob, step: number, records: StepRecord[]
 }
 
 async function train(job: TrainJob, script: Script): Promise<void> {
-  const { config, resumeFrom } = job
+  const { resumeFrom } = job
+  let { config } = job
   const resumed = resumeFrom === null ? null : (JSON.parse(readFileSync(join(job.paths.library, 'checkpoints', resumeFrom, 'state.json'), 'utf8')) as TrainingState)
   let step = resumed?.step ?? 0
+  let position = resumed?.loaderPosition ?? 0
   let parentId = resumeFrom
   let records: StepRecord[] = []
   const save = async (): Promise<void> => {
     if (!process.connected) await sleep(script.saveMs ?? 0)
-    const manifest = await saveCheckpoint(job, step, records, parentId)
+    const manifest = await saveCheckpoint({ ...job, config }, step, position, records, parentId)
     ;[records, parentId] = [[], manifest.id]
     send({ type: 'checkpoint', manifest })
+    config.control.prompts.forEach((prompt, index) => send({ type: 'sample', index, sample: { step, prompt, text: `after ${step}` } }))
   }
   const { device: kind, precision } = config
   const [cpu, card] = fakeDevices
@@ -108,7 +114,12 @@ async function train(job: TrainJob, script: Script): Promise<void> {
       return end({ type: 'end', outcome: 'stopped' })
     }
     await sleep(script.stepMs ?? 5)
-    const record = stepRecord(job, ++step)
+    for (const change of changes.splice(0)) {
+      config = applyChange(config, change, step + 1)
+      send({ type: 'changed', change, step: step + 1, config })
+    }
+    const record = stepRecord(config, ++step, script)
+    position = afterSkips(config.control, position) + config.sequencesPerStep
     records.push(record)
     send({ type: 'steps', steps: [step === script.notFiniteAtStep ? { ...record, scalars: { ...record.scalars, loss: NaN } } : record] })
     if (step === script.dieAtStep) {
@@ -136,7 +147,7 @@ async function buildMix(vocabularySize: number, script: Script): Promise<void> {
   }
   const mix: Mix = {
     id: 'sample-mix', name: 'Sample', hash: 'hash', createdAt: Date.now(), vocabularySize, tokenizerHash: 't',
-    domains: [{ name: 'speeches', licence: 'CC0-1.0', documents: 1, bytes: 10, trainTokens: 8, validationTokens: 2 }], trainTokens: 8, validationTokens: 2, sizeBytes: 20,
+    domains: [{ name: 'speeches', licence: 'CC0-1.0', documents: 1, bytes: 10, trainTokens: 8, validationTokens: 2, epochs: 1 }], trainTokens: 8, validationTokens: 2, sizeBytes: 20,
   }
   send({ type: 'mix', mix })
   end({ type: 'end', outcome: 'done' })
@@ -225,6 +236,7 @@ if (process.send !== undefined && import.meta.filename === process.argv[1]) {
     if (message.type === 'start') start(message.job)
     else if (message.type === 'stop') stop = message.save ? 'save' : 'discard'
     else if (message.type === 'generate') requests.push(message)
-    else cancelled.add(message.requestId)
+    else if (message.type === 'cancel') cancelled.add(message.requestId)
+    else changes.push(message.change)
   })
 }

@@ -20,7 +20,8 @@ import type { ModelConfig } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
 import { microBatchesOf, nextTokenRows } from '#core/train/batch.ts'
 import { createTrainer, type MicroBatch } from '#core/train/trainer.ts'
-import { loadModel, loadWeightsInto, readModelFolder, readTokenBatch } from '#core/train/weights.ts'
+import { readModelConfig } from '#core/train/model-source.ts'
+import { loadModel, loadWeightsInto, readTokenBatch } from '#core/train/weights.ts'
 import { nameMissingGpus, patienceMs, testGpus } from '../gpu/adapters.ts'
 import { relativeError } from '../ops/run-case.ts'
 
@@ -117,7 +118,7 @@ describe.each(cases)('$name on $device', ({ name, open }) => {
 
   test('losses, gradients and three AdamW steps', async () => {
     const backend = await open()
-    const { config } = readModelFolder(join(folder, 'model'))
+    const config = readModelConfig(join(folder, 'model'))
     const k = report.case
     const optimizer = { betas: k.betas, eps: k.eps, weightDecay: k.weight_decay, clip: k.clip }
     const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: sequences, microBatchesPerStep: 1, loadBalanceWeight: k.alpha, routerZWeight: k.beta, optimizer })
@@ -141,7 +142,7 @@ describe.each(cases)('$name on $device', ({ name, open }) => {
 
   test('two micro-batches give the gradients of the whole', async () => {
     const backend = await open()
-    const { config } = readModelFolder(join(folder, 'model'))
+    const config = readModelConfig(join(folder, 'model'))
     const optimizer = { betas: [0.9, 0.95] as [number, number], eps: 1e-8, weightDecay: 0, clip: 0 }
     const trainer = await createTrainer(backend, { model: config, sequenceLength: sequence, sequencesPerMicroBatch: 1, microBatchesPerStep: 2, loadBalanceWeight: 0, routerZWeight: report.case.beta, optimizer })
     await loadWeightsInto(backend, join(folder, 'model'), config, trainer.weights)

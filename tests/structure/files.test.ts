@@ -58,10 +58,11 @@ test('the lock names no place to fetch from, so that it works with any registry'
 })
 
 test('every version in package.json is exact, and every script exists', () => {
-  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as Record<string, Record<string, string>>
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as Record<string, Record<string, string | Record<string, string>>>
   const groups = ['dependencies', 'devDependencies', 'optionalDependencies', 'overrides']
-  const versions = groups.flatMap((group) => Object.entries(manifest[group] ?? {}))
-  expect(versions.filter(([, version]) => !/^\d+\.\d+\.\d+$/.test(version))).toEqual([])
-  const files = Object.values(manifest['scripts'] ?? {}).map((command) => command.replace(/^node /, ''))
+  // An override may be of one package's own dependencies, and another package under its name.
+  const versions = groups.flatMap((group) => Object.entries(manifest[group] ?? {}).flatMap(([name, version]): [string, string][] => (typeof version === 'string' ? [[name, version]] : Object.entries(version))))
+  expect(versions.filter(([, version]) => !/^(npm:[\w-]+@)?\d+\.\d+\.\d+$/.test(version))).toEqual([])
+  const files = Object.values(manifest['scripts'] ?? {}).map((command) => String(command).replace(/^node /, ''))
   expect(files.filter((file) => !existsSync(join(root, file)))).toEqual([])
 })

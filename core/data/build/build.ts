@@ -16,11 +16,12 @@ import type { FileSource } from '../readers/source.ts'
 import { createHashedFile, createTokenWriter, tokenBytesFor, type FileRecord } from '../token-writer.ts'
 import { serializeTokenizer, type Tokenizer } from '../tokenizer.ts'
 import { fate, selectDocuments, type Selection } from './select.ts'
-import { openShard } from './shard.ts'
+import { usualThreads } from './shard-pool.ts'
+import { openShards } from './shard.ts'
 import { tokenizeSources, type BuildOptions, type ReadSource } from './tokenize.ts'
 
 /** Raise it when the same inputs would give other bytes. */
-const buildVersion = 1
+const buildVersion = 2
 
 export type BuildInput = { spec: MixSpec; sources: FileSource[]; tokenizer: Tokenizer; evaluationTexts: string[] }
 
@@ -44,23 +45,23 @@ export function requireDiskSpace(folder: string, needed: number): void {
   const free = bavail * bsize
   if (free >= needed) return
   const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`
-  throw new AppError('disk.tooSmall', `${folder}: found ${mebibytes(free)} of free space, expected about ${mebibytes(needed)} for this build`, { params: { file: folder, found: free, expected: needed }, hint: 'Free some space, take fewer sources, or put the library on another disk.' })
+  throw new AppError('disk.tooSmall', `${folder}: found ${mebibytes(free)} of free space, expected about ${mebibytes(needed)} for this build`, { params: { file: folder, freeBytes: free, neededBytes: needed }, hint: 'Free some space, take fewer sources, or put the library on another disk.' })
 }
 
 type Written = { domain: ManifestDomain; files: Record<string, FileRecord> }
 
 /** Copies a source's kept documents out of its shards, in order. */
-async function writeDomain({ source, shards, documents, fingerprint }: ReadSource, work: string, folder: string, fates: Selection['fates'], eosId: number, tokenBytes: 2 | 4, pause: Pause): Promise<Written & { kept: number; tokens: number; documents: number }> {
+async function writeDomain({ source, shards, documents, fingerprint }: ReadSource, work: string, folder: string, fates: Selection['fates'], eosId: number, tokenBytes: 2 | 4, pause: Pause, onBytes: (bytes: number) => void): Promise<Written & { kept: number; tokens: number; documents: number }> {
   const { name, licence } = source
   const paths = { train: tokenFile(name, 'train'), validation: tokenFile(name, 'validation'), index: indexFile(name) }
   const writers = { train: createTokenWriter(join(folder, paths.train), tokenBytes), validation: createTokenWriter(join(folder, paths.validation), tokenBytes) }
   const index = createHashedFile(join(folder, paths.index))
   let [kept, held, bytes, tokens] = [0, 0, 0, 0]
-  for (const shardName of shards) {
-    const shard = openShard(work, shardName)
-    const marks = fates.get(shardName)!
+  for (const shard of openShards(work, shards)) {
+    const marks = fates.get(shard.name)!
     for (const [i, document] of shard.documents.entries()) {
       tokens += document.tokens
+      onBytes(document.bytes)
       if (marks[i] === fate.dropped) continue
       const split = marks[i] === fate.validation ? 'validation' : 'train'
       const start = writers[split].tokens
@@ -86,7 +87,7 @@ export async function prepareBuild(input: BuildInput, work: string, options: Bui
   const pause = createPause(options.signal)
   const read = await tokenizeSources(sources, tokenizer, spec.filters, work, options)
   const onProgress = options.onProgress ?? (() => undefined)
-  const selection = await selectDocuments({ read, folder: work, tokenizer, filters: spec.filters, split: spec.heldOut, pause, onProgress }, evaluationTexts)
+  const selection = await selectDocuments({ read, folder: work, tokenizer, filters: spec.filters, split: spec.heldOut, threads: options.threads ?? usualThreads(), pause, onProgress }, evaluationTexts)
   const evaluation = createHash('sha256').update(JSON.stringify(evaluationTexts)).digest('hex')
   const contents = read.map(({ source, fingerprint }) => [source.name, source.licence, source.isCode, fingerprint])
   const id = mixIdOf(spec.name, [buildVersion, tokenizer.hash, spec.filters, spec.heldOut, spec.shares, spec.maxEpochs, spec.totalTokens, evaluation, contents])
@@ -96,11 +97,16 @@ export async function prepareBuild(input: BuildInput, work: string, options: Bui
 async function fillMix(id: string, { spec, tokenizer }: BuildInput, eosId: number, read: readonly ReadSource[], selection: Selection, work: string, folder: string, pause: Pause, onProgress: NonNullable<BuildOptions['onProgress']>): Promise<MixManifest> {
   const { vocabularySize, hash: tokenizerHash } = tokenizer
   const tokenBytes = tokenBytesFor(vocabularySize)
-  const written = []
-  for (const [i, one] of read.entries()) {
-    onProgress('write', i, read.length, 'sources')
-    written.push(await writeDomain(one, work, folder, selection.fates, eosId, tokenBytes, pause))
+  const total = read.reduce((sum, { bytes }) => sum + bytes, 0)
+  let [done, shown] = [0, 0]
+  const onBytes = (bytes: number): void => {
+    done += bytes
+    if (done - shown < total / 200 && done < total) return
+    shown = done
+    onProgress('write', done, total, 'bytes')
   }
+  const written = []
+  for (const one of read) written.push(await writeDomain(one, work, folder, selection.fates, eosId, tokenBytes, pause, onBytes))
   const empty = written.find(({ domain }) => domain.trainTokens === 0)
   if (empty) throw new AppError('mix.empty', `source ${empty.domain.name}: found ${empty.documents} documents, of which the filters left none, expected at least one`, { params: { source: empty.domain.name, found: empty.documents }, hint: 'Loosen the filters, or take the source out of the mix.' })
   const rows = planShares(written.map(({ domain }) => ({ name: domain.name, available: domain.trainTokens })), spec.shares, spec)

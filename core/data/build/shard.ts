@@ -3,7 +3,7 @@
  * Two files in the build's work folder: the tokens (raw uint32, then the signatures), and a record that is written last, whole, so its
  * presence means that both are there. Its text hash tells whether it is still of the same documents.
  */
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, readFileSync, readSync, renameSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { FilterName, FilterSettings } from '#core/shared/filters.ts'
 import type { Document } from '../documents.ts'
@@ -17,7 +17,7 @@ export type Verdict = { filter: FilterName; why: string }
 /** `signature` is the document's number among the shard's signatures, −1 without one. */
 export type ShardDocument = { id: string; bytes: number; hash: string; start: number; tokens: number; verdict: Verdict | null; signature: number }
 export type ShardRecord = { textHash: string; tokens: number; documents: ShardDocument[] }
-export type ShardTask = { name: string; isCode: boolean; textHash: string; documents: Document[] }
+export type ShardTask = { kind: 'build'; name: string; isCode: boolean; textHash: string; documents: Document[] }
 
 export const shardPaths = (folder: string, name: string): { data: string; record: string } => ({ data: join(folder, `${name}.bin`), record: join(folder, `${name}.json`) })
 
@@ -81,16 +81,38 @@ export function readShardRecord(folder: string, name: string): ShardRecord | nul
 
 export type Shard = ShardRecord & { name: string; idsOf(document: ShardDocument): Uint32Array; signatureOf(document: ShardDocument): Uint32Array | null }
 
-/** Opens a finished shard with its tokens. */
-export function openShard(folder: string, name: string): Shard {
-  const record = readShardRecord(folder, name)
-  if (record === null) throw new Error(`shard ${name} is not there`)
-  const bytes = readFileSync(shardPaths(folder, name).data)
-  const words = new Uint32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length))
-  return {
-    ...record,
-    name,
-    idsOf: ({ start, tokens }) => words.subarray(start, start + tokens),
-    signatureOf: ({ signature }) => (signature < 0 ? null : words.subarray(record.tokens + signature * signatureLength, record.tokens + (signature + 1) * signatureLength)),
+function readNumbers(file: number, start: number, count: number): Uint32Array {
+  const numbers = new Uint32Array(count)
+  const bytes = new Uint8Array(numbers.buffer)
+  if (readSync(file, bytes, 0, bytes.length, start * 4) !== bytes.length) throw new Error(`a shard ends before number ${start + count}`)
+  return numbers
+}
+
+/** Finished shards one after another, each open for one turn of the loop; a document's tokens are read when asked for. */
+export function* openShards(folder: string, names: readonly string[]): Generator<Shard> {
+  for (const name of names) {
+    const record = readShardRecord(folder, name)
+    if (record === null) throw new Error(`shard ${name} is not there`)
+    const file = openSync(shardPaths(folder, name).data, 'r')
+    try {
+      yield {
+        ...record,
+        name,
+        idsOf: ({ start, tokens }) => readNumbers(file, start, tokens),
+        signatureOf: ({ signature }) => (signature < 0 ? null : readNumbers(file, record.tokens + signature * signatureLength, signatureLength)),
+      }
+    } finally {
+      closeSync(file)
+    }
+  }
+}
+
+/** Reads one signature again, which starts at number `start` of a shard's data. */
+export function readSignature(folder: string, name: string, start: number): Uint32Array {
+  const file = openSync(shardPaths(folder, name).data, 'r')
+  try {
+    return readNumbers(file, start, signatureLength)
+  } finally {
+    closeSync(file)
   }
 }

@@ -1,15 +1,16 @@
 /**
  * Near duplicates by MinHash (Broder, 1997) with banding: a signature of 128 minima estimates the Jaccard similarity of two sets of
- * shingles; documents that agree in a whole band of rows are compared. The earliest of a group stays. Memory: 128 · 4 bytes per kept
- * document and 16 numbers in tables, about 0.9 kB.
+ * shingles; documents that agree in a whole band of rows are compared. The earliest of a group stays. Memory: 16 places in a table per kept
+ * document, 170 to 340 bytes; signatures stay on disk.
  */
-import type { NumberSet } from './number-set.ts'
 import { comparedWords, hashNgrams } from './words.ts'
 
 export const signatureLength = 128
 /** 16 bands of 8 rows: a pair of similarity 0.8 shares a band with probability 0.95, one of 0.5 with 0.06. */
 const bandCount = 16
 const rows = signatureLength / bandCount
+/** Documents that a band key lists. More have it when they share boilerplate: then each is compared with the first ones. */
+const listedPerKey = 8
 
 /** Odd multipliers and offsets of the 128 hash functions, from one generator. */
 const [multipliers, offsets] = (() => {
@@ -42,69 +43,79 @@ export function signatureOf(text: string, shingle: number): Uint32Array | null {
 }
 
 /** The estimate of two sets' Jaccard similarity: the share of equal minima. */
-export function similarityOf(a: ArrayLike<number>, b: ArrayLike<number>, bOffset = 0): number {
+export function similarityOf(a: ArrayLike<number>, b: ArrayLike<number>): number {
   let equal = 0
-  for (let k = 0; k < signatureLength; k++) if (a[k] === b[bOffset + k]) equal++
+  for (let k = 0; k < signatureLength; k++) if (a[k] === b[k]) equal++
   return equal / signatureLength
 }
 
-/** Remembers what it keeps. `find` gives the number of the most similar kept document at or above `similarity`, else keeps this one and gives null. */
-export function createNearDuplicates(similarity: number): { find(signature: Uint32Array): { earlier: number; similarity: number } | null } {
-  let kept = new Uint32Array(signatureLength * 256)
-  let count = 0
-  // Document numbers of each band's key; most keys have one.
-  const bands = Array.from({ length: bandCount }, () => new Map<number, number | number[]>())
-  const keyOf = (signature: Uint32Array, band: number): number => {
-    let [a, b] = [band, 0]
-    for (let k = band * rows; k < (band + 1) * rows; k++) {
-      a = Math.imul(a ^ signature[k]!, 0x9e3779b1)
-      a ^= a >>> 15
-      b = Math.imul(b ^ signature[k]!, 0x85ebca77)
-      b ^= b >>> 13
-    }
-    return (a >>> 0) * 2 ** 21 + ((b >>> 0) & 0x1fffff)
+/** The key of one band of a signature: 32 bits, as a false match only costs a comparison. */
+function bandKey(signature: Uint32Array, band: number): number {
+  let key = Math.imul(band + 1, 0x9e3779b1)
+  for (let k = band * rows; k < (band + 1) * rows; k++) {
+    key = Math.imul(key ^ signature[k]!, 0x85ebca77)
+    key ^= key >>> 15
+  }
+  return key
+}
+
+/** Documents by band key in one flat table: 8 bytes per band of a document. Of one key the first few are listed, so that looking up stays short. */
+function createBandTable() {
+  // A slot is a key and a document + 1.
+  let keys = new Int32Array(1 << 15)
+  let documents = new Int32Array(1 << 15)
+  let size = 0
+  const put = (key: number, document: number): void => {
+    const mask = keys.length - 1
+    let at = key & mask
+    for (let equal = 0; documents[at] !== 0; at = (at + 1) & mask) if (keys[at] === key && ++equal === listedPerKey) return
+    keys[at] = key
+    documents[at] = document + 1
+    size++
+  }
+  const grow = (): void => {
+    const [oldKeys, oldDocuments] = [keys, documents]
+    keys = new Int32Array(oldKeys.length * 2)
+    documents = new Int32Array(oldKeys.length * 2)
+    size = 0
+    // In the order of the documents, or other ones would be listed; a slot's order within its key is theirs already.
+    oldDocuments.forEach((document, at) => document !== 0 && put(oldKeys[at]!, document - 1))
   }
   return {
-    find(signature) {
-      const keys = bands.map((_, band) => keyOf(signature, band))
-      const compared = new Set<number>()
-      let best: { earlier: number; similarity: number } | null = null
-      bands.forEach((band, i) => {
-        const found = band.get(keys[i]!)
-        for (const earlier of found === undefined ? [] : typeof found === 'number' ? [found] : found) {
-          if (compared.has(earlier)) continue
-          compared.add(earlier)
-          const estimate = similarityOf(signature, kept, earlier * signatureLength)
-          if (estimate >= similarity && estimate > (best?.similarity ?? 0)) best = { earlier, similarity: estimate }
-        }
-      })
-      if (best !== null) return best
-      if ((count + 1) * signatureLength > kept.length) {
-        const larger = new Uint32Array(kept.length * 2)
-        larger.set(kept)
-        kept = larger
-      }
-      kept.set(signature, count * signatureLength)
-      bands.forEach((band, i) => {
-        const found = band.get(keys[i]!)
-        if (found === undefined) band.set(keys[i]!, count)
-        else if (typeof found === 'number') band.set(keys[i]!, [found, count])
-        else found.push(count)
-      })
-      count++
-      return null
+    add(key: number, document: number): void {
+      if (size * 4 > keys.length * 3) grow()
+      put(key, document)
+    },
+    each(key: number, visit: (document: number) => void): void {
+      const mask = keys.length - 1
+      for (let at = key & mask; documents[at] !== 0; at = (at + 1) & mask) if (keys[at] === key) visit(documents[at]! - 1)
     },
   }
 }
 
-/** How many of a text's n-grams are in `known`; stops at `enough`. */
-export function countKnownNgrams(text: string, ngram: number, known: NumberSet, enough = Infinity): number {
-  let matches = 0
-  for (const hash of hashNgrams(comparedWords(text), ngram)) if (known.has(hash) && ++matches >= enough) break
-  return matches
-}
+export type NearDuplicate = { earlier: number; similarity: number }
 
-/** Adds a text's n-grams to `known`; a text shorter than that adds none. */
-export function addNgrams(text: string, ngram: number, known: NumberSet): void {
-  for (const hash of hashNgrams(comparedWords(text), ngram)) known.add(hash)
+/**
+ * Remembers what it keeps, numbered from 0: not the signatures, which `signatureOfKept` reads again (from disk) when two are to be compared.
+ * `find` gives the most similar kept document at or above `similarity`, else keeps this one and gives null.
+ */
+export function createNearDuplicates(similarity: number, signatureOfKept: (kept: number) => Uint32Array): { find(signature: Uint32Array): NearDuplicate | null } {
+  const table = createBandTable()
+  let count = 0
+  return {
+    find(signature) {
+      const keys = Array.from({ length: bandCount }, (_, band) => bandKey(signature, band))
+      const candidates = new Set<number>()
+      for (const key of keys) table.each(key, (document) => candidates.add(document))
+      let best: NearDuplicate | null = null
+      for (const earlier of candidates) {
+        const estimate = similarityOf(signature, signatureOfKept(earlier))
+        if (estimate >= similarity && estimate > (best?.similarity ?? 0)) best = { earlier, similarity: estimate }
+      }
+      if (best !== null) return best
+      for (const key of keys) table.add(key, count)
+      count++
+      return null
+    },
+  }
 }

@@ -48,3 +48,8 @@ export function hashNgrams(words: readonly string[], n: number, whole = false): 
   }
   return result
 }
+
+/** hashNgrams of a text's compared words: none for a text shorter than `n`. */
+export function ngramsOf(text: string, n: number): Float64Array {
+  return hashNgrams(comparedWords(text), n)
+}

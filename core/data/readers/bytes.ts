@@ -56,6 +56,7 @@ export async function* readBytes(file: SourceFile): AsyncGenerator<Buffer> {
       for await (const chunk of stream as AsyncIterable<Buffer>) {
         if (total === 0) requireText(file, chunk)
         total += chunk.length
+        file.onRead?.(raw.bytesRead)
         yield chunk
       }
       requireUnchanged(file, await handle.stat())

@@ -2,8 +2,8 @@
  * From paths, folders and globs to the files of a source, in one order on every machine (by name, code unit by code unit). A folder or
  * glob leaves out hidden files, empty ones and kinds that nobody reads, and says so; a file that was named outright is never left out.
  */
-import { globSync, readdirSync, statSync } from 'node:fs'
-import { basename, isAbsolute, join, relative, resolve, sep } from 'node:path'
+import { existsSync, globSync, readdirSync, statSync } from 'node:fs'
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path'
 import { AppError } from '#core/shared/errors.ts'
 import type { SourceFormat } from '#core/shared/sources.ts'
 
@@ -16,6 +16,8 @@ export type SourceFile = {
   compression: Compression
   sizeBytes: number
   modifiedMs: number
+  /** Hears how many of `sizeBytes` have been read so far. */
+  onRead?: (bytes: number) => void
 }
 export type FoundFiles = { files: SourceFile[]; leftOut: { file: string; reason: string }[] }
 
@@ -58,6 +60,15 @@ function notFound(path: string): AppError {
     params: { file: path, found: 'nothing', expected: 'a file, a folder or a pattern that fits files' },
     hint: 'Check the path; relative ones start at the folder of the file that names them.',
   })
+}
+
+/** The folder that names in a source of absolute paths start at: the folder that is the source, else the one that holds all its paths. Then names stay when it is moved as a whole. */
+export function baseOf(paths: readonly string[]): string {
+  const [first] = paths
+  if (paths.length === 1 && statSync(first!, { throwIfNoEntry: false })?.isDirectory()) return first!
+  const plain = paths.map((path) => dirname(isGlob(path) && !existsSync(path) ? path.slice(0, path.search(/[*?[\]{}]/)) + 'x' : path).split(sep))
+  const common = plain[0]!.filter((_, i) => plain.every((parts) => parts.slice(0, i + 1).join(sep) === plain[0]!.slice(0, i + 1).join(sep)))
+  return common.join(sep) || sep
 }
 
 /** Finds the files of `paths`, relative ones from `base`. `format` overrides what names tell. Throws source.notFound, source.unknownFormat, source.empty. */

@@ -79,6 +79,7 @@ export async function* readParquetRows(file: SourceFile, columns: readonly strin
     const rows = await expectReply(file, 'rows', first + 1, await ask({ path, sizeBytes, group: { index, columns: areThere ? [...columns!] : null } }, sizeBytes))
     for (const [i, value] of rows.entries()) yield { row: first + i + 1, value }
     first += count
+    file.onRead?.(Math.round((sizeBytes * (index + 1)) / shape.groups.length))
   }
   await stillThere(file)
 }

@@ -30,8 +30,9 @@ export type FileSource = Omit<Source, 'documents'> & {
   mapping: Mapping | null
   /** Whether any of its files is source code: the code filters are for those. */
   isCode: boolean
-  /** Streams the documents; `onBadRow` hears of every row that is skipped. Throws source.badRow, source.tooManyBadRows and what readers throw. */
-  documents(onBadRow?: BadRowListener): AsyncGenerator<Document>
+  /** Streams the documents; `onBadRow` hears of every row that is skipped, `onRead` of the bytes on disk read so far, of all files.
+   * Throws source.badRow, source.tooManyBadRows and what readers throw. */
+  documents(onBadRow?: BadRowListener, onRead?: (bytes: number) => void): AsyncGenerator<Document>
 }
 
 function readRows(file: SourceFile, mapping: Mapping | null): AsyncGenerator<Row> {
@@ -85,13 +86,14 @@ export async function openSource(spec: SourceSpec, base: string): Promise<Opened
     found,
     mapping,
     isCode: found.files.some(({ format }) => format === 'code') || mapping?.stars != null,
-    documents: (onBadRow) => readDocuments(spec, found.files, mapping, onBadRow),
+    documents: (onBadRow, onRead) => readDocuments(spec, found.files, mapping, onBadRow, onRead),
   }
   return { source, fields }
 }
 
-async function* readDocuments(spec: SourceSpec, files: readonly SourceFile[], mapping: Mapping | null, onBadRow?: BadRowListener): AsyncGenerator<Document> {
+async function* readDocuments(spec: SourceSpec, files: readonly SourceFile[], mapping: Mapping | null, onBadRow?: BadRowListener, onRead: (bytes: number) => void = () => undefined): AsyncGenerator<Document> {
   let bad = 0
+  let finishedBytes = 0
   const skip = (file: SourceFile, row: number, what: BadRow): void => {
     const error = badRowError(file.name, row, what)
     if (spec.skipBadRows === 0) throw error
@@ -102,7 +104,7 @@ async function* readDocuments(spec: SourceSpec, files: readonly SourceFile[], ma
   }
   for (const file of files) {
     const whole = isWhole(file)
-    for await (const row of readRows(file, mapping)) {
+    for await (const row of readRows({ ...file, onRead: (bytes) => onRead(finishedBytes + bytes) }, mapping)) {
       if ('bad' in row) {
         skip(file, row.row, row.bad)
         continue
@@ -111,6 +113,7 @@ async function* readDocuments(spec: SourceSpec, files: readonly SourceFile[], ma
       if ('bad' in mapped) skip(file, row.row, mapped.bad)
       else yield mapped.document
     }
+    finishedBytes += file.sizeBytes
   }
 }
 

@@ -71,6 +71,12 @@ export async function startBuild(services: Services, id: string): Promise<Build>
   return presentBuild(services, id)
 }
 
+/** Text of all sources together; null when one was not read through. */
+function textBytesOf(services: Services, draft: MixDraft): number | null {
+  const sizes = draft.sources.map((id) => sourceOf(services, id).report?.textBytes ?? null)
+  return sizes.includes(null) ? null : sizes.reduce<number>((sum, bytes) => sum + bytes!, 0)
+}
+
 /** Starts the next build if none is under way. */
 export function pumpBuilds(services: Services): void {
   const { store, host, tasks } = services
@@ -81,7 +87,7 @@ export function pumpBuilds(services: Services): void {
   changeBuild(services, id, { status: 'running', changedAt: host.now() })
   specOf(services, draft).then(
     (spec) =>
-      tasks.start(keyOf(id), { kind: 'buildMix', paths: jobPaths(host), spec }, {
+      tasks.start(keyOf(id), { kind: 'buildMix', paths: jobPaths(host), spec, textBytes: textBytesOf(services, draft) }, {
         phase: () => void changeBuild(services, id, {}),
         message(message) {
           if (message.type !== 'mix') return

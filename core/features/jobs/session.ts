@@ -3,16 +3,20 @@
  * writes down what the runner says. Watchers get one batch per 100 ms at most. However the runner ends (or dies), the
  * run is left in a state that says so.
  */
+import { createAlertWatch, type Alert, type Finding } from '#core/shared/alerts.ts'
 import { AppError, toErrorData, type ErrorData } from '#core/shared/errors.ts'
 import type { FromRunner, Job } from '#core/shared/jobs.ts'
+import type { RunChange } from '#core/shared/run-control.ts'
 import type { LogLine, Phase, Run, RunEvent, StepRecord } from '#core/shared/runs.ts'
 import { listCheckpoints } from '#core/store/checkpoints.ts'
 import { readKernelChoices, rememberKernelChoice } from '#core/store/devices.ts'
 import { insertSteps } from '#core/store/metrics.ts'
 import { recordMix } from '#core/store/mixes.ts'
 import { inTransaction, toStoreError } from '#core/store/open.ts'
+import { insertAlert, insertSample } from '#core/store/run-records.ts'
 import { findRun, insertLogLine, runNumber, updateRun } from '#core/store/runs.ts'
 import { pruneCheckpoints, recordNew } from '../checkpoints/checkpoints.ts'
+import { recordIntervention } from '../runs/interventions.ts'
 import { rewindRun } from '../runs/rewind.ts'
 import { jobPaths, publishRun, type Services } from '../services.ts'
 import { createPace } from './pace.ts'
@@ -26,6 +30,8 @@ export type Session = {
   heartbeatAt(): number | null
   stop(save: boolean): void
   kill(): void
+  /** Holds from the next step on. False when nothing trains yet that could be told. */
+  change(change: RunChange): boolean
   /** Resolves when the run's last state is stored. Never rejects. */
   readonly done: Promise<void>
 }
@@ -38,7 +44,11 @@ export function startSession(services: Services, runId: string): Session {
   const pace = createPace()
   const run = findRun(store, runId)!
   const number = runNumber(store, runId)!
+  const { num_experts: experts, num_experts_per_tok: perToken } = run.config.model
+  const watch = createAlertWatch({ experts, perToken })
+  let config = run.config
   let job: ActiveJob | null = null
+  let isTraining = false
   let phase: Phase | null = null
   let heartbeatAt: number | null = null
   let stopRequest: 'none' | 'save' | 'discard' = 'none'
@@ -62,11 +72,17 @@ export function startSession(services: Services, runId: string): Session {
     batchAt = performance.now()
     if (waiting.length > 0) {
       tell({ type: 'steps', steps: waiting })
-      phase = { phase: 'train', done: waiting.at(-1)!.step, total: run.config.steps, unit: 'step', etaSeconds: pace.secondsFor(run.config.steps - waiting.at(-1)!.step) }
+      phase = { phase: 'train', done: waiting.at(-1)!.step, total: config.steps, unit: 'step', etaSeconds: pace.secondsFor(config.steps - waiting.at(-1)!.step) }
       tell({ type: 'phase', phase })
     }
     waiting = []
     publishRun(services, runId)
+  }
+
+  function raise(finding: Finding): void {
+    const alert: Alert = { ...finding, id: host.newId(), at: host.now(), dismissed: false }
+    insertAlert(store, number, alert)
+    tell({ type: 'alert', alert })
   }
 
   function onSteps(received: StepRecord[]): void {
@@ -77,6 +93,7 @@ export function startSession(services: Services, runId: string): Session {
       insertSteps(store, number, steps)
       updateRun(store, runId, { step: last.step, tokens: last.tokens, seconds: last.elapsedMs / 1000, heartbeatAt: host.now() })
     })
+    for (const record of received) watch.push(record).forEach(raise)
     pace.record(last.step, performance.now())
     waiting.push(...steps)
     const due = batchAt + batchMs - performance.now()
@@ -112,9 +129,17 @@ export function startSession(services: Services, runId: string): Session {
         return publishRun(services, runId)
       case 'kernels':
         return rememberKernelChoice(store, message.key, message.choice)
+      case 'changed':
+        config = message.config
+        updateRun(store, runId, { config })
+        recordIntervention(services, runId, { step: message.step, at: host.now(), what: message.change })
+        return publishRun(services, runId)
+      case 'sample':
+        insertSample(store, number, message.index, message.sample)
+        return tell({ type: 'sample', sample: message.sample })
       case 'checkpoint':
         recordNew(services, message.manifest)
-        pruning = pruning.then(() => pruneCheckpoints(services, runId, run.config.keepCheckpoints)).catch((error: unknown) => {
+        pruning = pruning.then(() => pruneCheckpoints(services, runId, config.keepCheckpoints)).catch((error: unknown) => {
           log('warning', `Old checkpoints were not removed: ${toErrorData(error).message}`)
         })
         tell({ type: 'checkpoint', checkpointId: message.manifest.id })
@@ -137,7 +162,9 @@ export function startSession(services: Services, runId: string): Session {
   async function perform(next: Job): Promise<JobEnd> {
     if (stopRequest !== 'none') return { outcome: 'stopped' }
     job = startJob(services, next, { runId, onMessage: receive })
+    isTraining = next.kind === 'train'
     const end = await job.ended
+    isTraining = false
     job = null
     phase = null
     return end
@@ -178,29 +205,46 @@ export function startSession(services: Services, runId: string): Session {
   function settle(end: JobEnd): void {
     flush()
     if (end.outcome === 'died') for (const line of end.stderr) log('error', line)
-    const { status, error } = verdict(end, stopRequest)
+    const { status, error } = pausedOr(verdict(end, stopRequest))
     updateRun(store, runId, { status, error, endedAt: host.now() })
     if (error === null) log('info', status === 'done' ? 'Done' : `Stopped at step ${findRun(store, runId)!.step}`)
     else log('error', error.message)
+  }
+
+  /** A value that is not finite is an alert; a recipe may say that it stops the run without failing it. */
+  function pausedOr(found: Verdict): Verdict {
+    if (found.error?.code !== 'train.notFinite') return found
+    const { step, field } = found.error.params
+    raise({ kind: 'notFinite', step: Number(step), field: String(field), value: null, expected: null, layer: null, experts: [] })
+    if (!config.control.pauseOnNotFinite) return found
+    log('warning', `${found.error.message}: paused as the recipe asks; the checkpoints before it are kept`)
+    return { status: 'stopped', error: null }
   }
 
   updateRun(store, runId, { status: 'running', startedAt: run.startedAt ?? host.now(), endedAt: null, error: null, heartbeatAt: host.now() })
   return {
     runId,
     phase: () => phase,
-    etaSeconds: ({ config, step }) => pace.secondsFor(config.steps - step),
+    etaSeconds: ({ step }) => pace.secondsFor(config.steps - step),
     heartbeatAt: () => heartbeatAt,
     stop(save) {
       stopRequest = save ? 'save' : 'discard'
       job?.stop(save)
     },
     kill: () => job?.kill(),
+    change(change) {
+      if (!isTraining) return false
+      job!.send({ type: 'change', change })
+      return true
+    },
     done: finish(),
   }
 }
 
+type Verdict = { status: 'done' | 'stopped' | 'failed' | 'interrupted'; error: ErrorData | null }
+
 /** What a run becomes when its session ends like this. */
-function verdict(end: JobEnd, stopRequest: 'none' | 'save' | 'discard'): { status: 'done' | 'stopped' | 'failed' | 'interrupted'; error: ErrorData | null } {
+function verdict(end: JobEnd, stopRequest: 'none' | 'save' | 'discard'): Verdict {
   switch (end.outcome) {
     case 'done':
     case 'stopped':

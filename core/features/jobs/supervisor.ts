@@ -1,14 +1,17 @@
 /**
- * The life of runs: one training at a time, the others wait in the order they were queued. Starts, stops and resumes
+ * The life of runs: one training at a time, the others wait in the order of the queue, which outlives the core. Starts, stops and resumes
  * sessions; at the core's own start it ends what an earlier core left under way. The store holds every state that must
  * outlive this process; here is only who works now.
  */
 import { AppError, type ErrorData } from '#core/shared/errors.ts'
-import type { Device, Phase, Run, RunConfig } from '#core/shared/runs.ts'
+import { applyChange, type RunChange } from '#core/shared/run-control.ts'
+import type { Device, Phase, Queue, Run, RunConfig } from '#core/shared/runs.ts'
 import { findMix } from '#core/store/mixes.ts'
 import { findRun, insertLogLine, insertRun, runsInStatus, updateRun } from '#core/store/runs.ts'
-import { newestUsable } from '../checkpoints/checkpoints.ts'
+import { readSetting, writeSetting } from '#core/store/settings.ts'
+import { newestUsable, requireCheckpoint } from '../checkpoints/checkpoints.ts'
 import { reconcileCheckpoints } from '../checkpoints/reconcile.ts'
+import { recordIntervention } from '../runs/interventions.ts'
 import { rewindRun } from '../runs/rewind.ts'
 import { presentRun, publishRun, runNotFound, type Services } from '../services.ts'
 import { startSession, type Session } from './session.ts'
@@ -20,17 +23,27 @@ export type Supervisor = {
   isActive(runId: string): boolean
   /** Whether anything trains right now. */
   isBusy(): boolean
-  create(config: RunConfig): Run
+  /** Throws what `create` of this recipe would throw. */
+  requireCreatable(config: RunConfig): void
+  create(config: RunConfig, experiment?: { id: string; arm: string }): Run
   stop(runId: string, save: boolean): Run
   /** Goes on, on another kind of device if one is given. */
   resume(runId: string, device?: Device): Promise<Run>
-  /** Starts the next queued run if nothing trains. */
+  /** Ends a run under way at once and waits until it has ended; its last checkpoint stays. */
+  halt(runId: string): Promise<void>
+  /** Changes the recipe from the next step on, here or in the runner. */
+  change(runId: string, change: RunChange): Run
+  queue(): Queue
+  reorderQueue(ids: readonly string[]): void
+  pauseQueue(paused: boolean): void
+  /** Starts the next queued run if nothing trains and the queue is not paused. */
   pump(): void
   /** Stops what trains (it saves), within a bound, and lets nothing new begin. */
   close(): Promise<void>
 }
 
 const closeBoundMs = 60_000
+const pausedKey = 'runs.queuePaused'
 
 /** Makes the supervisor of a library. Runs that an earlier core left under way become `interrupted` at once. */
 export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor {
@@ -45,9 +58,12 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
     isActive: (runId) => session?.runId === runId,
     isBusy: () => session !== null,
 
-    create(config) {
+    requireCreatable: (config) => void requireMix(config),
+
+    create(config, experiment) {
       const id = host.newId()
-      insertRun(store, { id, config, status: 'queued', createdAt: host.now(), mixId: requireMix(config) })
+      const mixId = requireMix(config)
+      insertRun(store, { id, config, status: 'queued', createdAt: host.now(), queuedAt: nextInQueue(), mixId, experiment: experiment ?? null })
       supervisor.pump()
       publishRun(services, id)
       return presentRun(services, id)
@@ -77,16 +93,51 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
       if (from === null && promised !== 0) refuseToBeginAnew(runId)
       rewindRun(services, runId, from)
       if (device !== undefined) changeDevice(runId, device)
-      updateRun(store, runId, { status: 'queued', queuedAt: host.now(), endedAt: null, error: null })
+      leftAlone.delete(runId)
+      updateRun(store, runId, { status: 'queued', queuedAt: nextInQueue(), endedAt: null, error: null })
       insertLogLine(store, runId, { at: host.now(), level: 'info', text: from === null ? 'Begun anew at step 0' : `Resumed at step ${from.step}` })
       supervisor.pump()
       publishRun(services, runId)
       return presentRun(services, runId)
     },
 
+    async halt(runId) {
+      if (session?.runId !== runId) return
+      updateRun(store, runId, { status: 'stopping' })
+      session.stop(false)
+      publishRun(services, runId)
+      await session.done
+    },
+
+    change(runId, change) {
+      const run = presentRun(services, runId)
+      if (session?.runId === runId && session.change(change)) return run
+      if (run.status === 'done') throw wrongState('runs.notChangeable', runId, run.status, 'Its recipe can be copied into a new run.')
+      const step = run.step + 1
+      updateRun(store, runId, { config: applyChange(run.config, change, step) })
+      recordIntervention(services, runId, { step, at: host.now(), what: change })
+      publishRun(services, runId)
+      return presentRun(services, runId)
+    },
+
+    queue: () => ({ paused: isPaused(), runIds: runsInStatus(store, 'queued') }),
+
+    reorderQueue(ids) {
+      const queued = runsInStatus(store, 'queued')
+      const order = [...ids.filter((id) => queued.includes(id)), ...queued.filter((id) => !ids.includes(id))]
+      const from = nextInQueue()
+      order.forEach((id, i) => updateRun(store, id, { queuedAt: from + i }))
+      order.forEach((id) => publishRun(services, id))
+    },
+
+    pauseQueue(paused) {
+      writeSetting(store, pausedKey, paused)
+      supervisor.pump()
+    },
+
     pump() {
-      if (closed || session !== null || orphans.any()) return
-      const next = runsInStatus(store, 'queued')[0]
+      if (closed || session !== null || orphans.any() || isPaused()) return
+      const next = runsInStatus(store, 'queued').find((id) => !leftAlone.has(id))
       if (next === undefined) return
       const started = startSession(services, next)
       session = started
@@ -100,7 +151,6 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
 
     async close() {
       closed = true
-      for (const id of runsInStatus(store, 'queued')) updateRun(store, id, { status: 'stopped', endedAt: host.now() })
       if (session === null) return
       const { done, kill, stop } = session
       stop(true)
@@ -110,15 +160,28 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
     },
   }
   const services: Services = { ...base, supervisor }
+  /** A command that works on a library for a moment does what it was asked to, not what waits there for the workbench. */
+  const leftAlone = new Set(host.kind === 'cli' ? runsInStatus(store, 'queued') : [])
 
-  for (const id of runsInStatus(store, 'queued', 'running', 'stopping')) {
+  for (const id of runsInStatus(store, 'running', 'stopping')) {
     updateRun(store, id, { status: 'interrupted', error: coreDied, endedAt: findRun(store, id)!.heartbeatAt ?? host.now() })
     insertLogLine(store, id, { at: host.now(), level: 'warning', text: coreDied.message })
   }
   return supervisor
 
+  function isPaused(): boolean {
+    return readSetting(store, pausedKey) === true
+  }
+
+  /** Later than all that wait, also those that were reordered a moment ago. */
+  function nextInQueue(): number {
+    const last = runsInStatus(store, 'queued').at(-1)
+    return Math.max(host.now(), last === undefined ? 0 : findRun(store, last)!.queuedAt + 1)
+  }
+
   /** The mix a run names, if it can be known already ("sample" may still have to be built). */
   function requireMix(config: RunConfig): string | null {
+    requireStart(config)
     if (config.mix === 'sample') return null
     const mix = findMix(store, config.mix)
     if (mix === null) {
@@ -133,6 +196,14 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
     return mix.id
   }
 
+  /** A later stage starts from a checkpoint that is there and whole. */
+  function requireStart({ startFrom }: RunConfig): void {
+    if (startFrom === null) return
+    if (!requireCheckpoint(services, startFrom.checkpointId).valid) {
+      throw new AppError('checkpoints.damaged', `Checkpoint ${startFrom.checkpointId} cannot be used`, { params: { id: startFrom.checkpointId, found: 'missing or changed files' }, hint: 'Use another checkpoint, or restore its folder from a backup.' })
+    }
+  }
+
   function requireResumable(runId: string): Run {
     const run = findRun(store, runId)
     if (run === null) throw runNotFound(runId)
@@ -145,6 +216,7 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
     const { config } = findRun(store, runId)!
     if (config.device === device) return
     updateRun(store, runId, { config: { ...config, device, precision: device === 'cpu' ? 'float32' : config.precision } })
+    recordIntervention(services, runId, { step: findRun(store, runId)!.step + 1, at: host.now(), what: { kind: 'device', from: config.device, to: device } })
     const text = `Goes on on the device ${device}, before it was ${config.device}: from here on the numbers are not the same to the last bit`
     insertLogLine(store, runId, { at: host.now(), level: 'warning', text })
   }

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { Checkpoint } from '#core/shared/checkpoints.ts'
 import { deleteStepsAfter } from '#core/store/metrics.ts'
 import { inTransaction } from '#core/store/open.ts'
+import { deleteRecordsAfter } from '#core/store/run-records.ts'
 import { findRun, runNumber, updateRun } from '#core/store/runs.ts'
 import { readTrainingState } from '../checkpoints/files.ts'
 import { storeRecords } from '../checkpoints/reconcile.ts'
@@ -18,6 +19,7 @@ export function rewindRun({ host, store, events }: Pick<Services, 'host' | 'stor
   const state = checkpoint === null ? null : readTrainingState(join(checkpointsFolder(host), checkpoint.id), checkpoint.id)
   inTransaction(store, () => {
     deleteStepsAfter(store, runNumber(store, runId)!, target)
+    deleteRecordsAfter(store, runNumber(store, runId)!, target)
     if (state !== null) storeRecords(store, runId, state)
     updateRun(store, runId, { step: target, tokens: state?.tokens ?? 0, seconds: state?.seconds ?? 0 })
   })

@@ -1,12 +1,17 @@
 /** Calls on runs: what the store knows of them, and what the supervisor does with them. */
 import { AppError } from '#core/shared/errors.ts'
-import type { ExpertLoad, RunEvent, Series } from '#core/shared/runs.ts'
+import type { ExpertLoad, Run, RunEvent, Series } from '#core/shared/runs.ts'
+import { recipeFor } from '#core/shared/stages.ts'
 import { listCheckpoints } from '#core/store/checkpoints.ts'
 import { readExpertCounts, readSeries, seriesKeys } from '#core/store/metrics.ts'
-import { deleteRun, findRun, listRuns, readLog, runNumber, updateRun } from '#core/store/runs.ts'
+import { inTransaction } from '#core/store/open.ts'
+import { dismissAlert, listAlerts, listInterventions, listSamples } from '#core/store/run-records.ts'
+import { deleteRun, dependantsOf, findRun, listRuns, readLog, runNumber, updateRun } from '#core/store/runs.ts'
 import { api } from '../api.ts'
 import { removeCheckpoint } from '../checkpoints/checkpoints.ts'
 import { presentRun, publishRun, runNotFound, type RunNews, type Services } from '../services.ts'
+import { requireNoDependants, rollBackRun } from './roll-back.ts'
+import { startingPoint } from './starting-point.ts'
 
 export const runsRouter = api.runs.router({
   list: api.runs.list.handler(({ context }) => listRuns(context.store).map((run) => context.supervisor.withLiveFields(run))),
@@ -32,7 +37,7 @@ export const runsRouter = api.runs.router({
     const run = requireNumber(context, input.id)
     const series: Series[] = []
     for (const key of input.keys ?? seriesKeys(context.store, run)) {
-      series.push(readSeries(context.store, run, key, input.maxPoints))
+      series.push(readSeries(context.store, run, key, input))
       // Each series may be long: others get their turn in between.
       await new Promise((resolve) => setImmediate(resolve))
     }
@@ -42,6 +47,50 @@ export const runsRouter = api.runs.router({
   expertLoad: api.runs.expertLoad.handler(({ input, context }) => readExpertLoad(context, input.id, input.maxPoints)),
 
   log: api.runs.log.handler(({ input, context }) => readLog(context.store, requireNumber(context, input.id))),
+
+  alerts: api.runs.alerts.handler(({ input, context }) => listAlerts(context.store, requireNumber(context, input.id))),
+
+  dismissAlerts: api.runs.dismissAlerts.handler(({ input, context }) => {
+    const run = requireNumber(context, input.id)
+    inTransaction(context.store, () => input.alertIds.forEach((id) => dismissAlert(context.store, run, id, context.host.now())))
+    publishRun(context, input.id)
+    return presentRun(context, input.id)
+  }),
+
+  interventions: api.runs.interventions.handler(({ input, context }) => listInterventions(context.store, requireNumber(context, input.id))),
+
+  samples: api.runs.samples.handler(({ input, context }) => listSamples(context.store, requireNumber(context, input.id))),
+
+  change: api.runs.change.handler(({ input, context }) => context.supervisor.change(input.id, input.change)),
+
+  rollBack: api.runs.rollBack.handler(({ input, context }) => rollBackRun(context, input)),
+
+  annotate: api.runs.annotate.handler(({ input: { id, note, tags, archived }, context }) => {
+    if (archived === true && ['running', 'stopping', 'queued'].includes(presentRun(context, id).status)) throw activeRun(presentRun(context, id))
+    requireNumber(context, id)
+    updateRun(context.store, id, { note, tags, archivedAt: archived === undefined ? undefined : archived ? context.host.now() : null })
+    publishRun(context, id)
+    return presentRun(context, id)
+  }),
+
+  dependants: api.runs.dependants.handler(({ input, context }) => {
+    requireNumber(context, input.id)
+    return dependantsOf(context.store, input.id)
+  }),
+
+  queue: api.runs.queue.handler(({ context }) => context.supervisor.queue()),
+
+  reorderQueue: api.runs.reorderQueue.handler(({ input, context }) => {
+    context.supervisor.reorderQueue(input.ids)
+    return context.supervisor.queue()
+  }),
+
+  pauseQueue: api.runs.pauseQueue.handler(({ input, context }) => {
+    context.supervisor.pauseQueue(input.paused)
+    return context.supervisor.queue()
+  }),
+
+  recipeFrom: api.runs.recipeFrom.handler(({ input, context }) => recipeFor(input.stage, startingPoint(context, input.checkpointId))),
 
   watch: api.runs.watch.handler(({ input, context, signal }) => {
     presentRun(context, input.id)
@@ -69,10 +118,9 @@ async function* watchAll(news: AsyncGenerator<RunNews>): AsyncGenerator<RunEvent
 }
 
 async function removeRun(services: Services, id: string, withCheckpoints: boolean): Promise<number> {
-  const { status } = presentRun(services, id)
-  if (services.supervisor.isActive(id)) {
-    throw new AppError('runs.active', `Run ${id} is ${status}`, { params: { id, status }, hint: 'Stop it first, then remove it.' })
-  }
+  const run = presentRun(services, id)
+  if (services.supervisor.isActive(id)) throw activeRun(run)
+  requireNoDependants(services, id)
   const checkpoints = listCheckpoints(services.store, id)
   if (checkpoints.length > 0 && !withCheckpoints) {
     throw new AppError('runs.hasCheckpoints', `Run ${id} has ${checkpoints.length} checkpoints`, {
@@ -86,6 +134,9 @@ async function removeRun(services: Services, id: string, withCheckpoints: boolea
   services.events.publish({ runId: id, event: { type: 'removed', runId: id } })
   return checkpoints.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
 }
+
+const activeRun = ({ id, status }: Run): AppError =>
+  new AppError('runs.active', `Run ${id} is ${status}`, { params: { id, status }, hint: 'Stop it first, then remove it.' })
 
 /** Counts as shares of each layer's assignments, float32 [points × layers × experts]. */
 function readExpertLoad({ store }: Services, id: string, maxPoints: number): ExpertLoad {

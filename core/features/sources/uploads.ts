@@ -23,7 +23,7 @@ export function beginUpload(host: Host, sizeBytes: number): string {
   const free = bavail * bsize
   if (sizeBytes + spareBytes > free) {
     throw new AppError('disk.tooSmall', `${host.libraryPath}: found ${free} bytes of free space, expected ${sizeBytes + spareBytes}`, {
-      params: { file: host.libraryPath, found: free, expected: sizeBytes + spareBytes },
+      params: { file: host.libraryPath, freeBytes: free, neededBytes: sizeBytes + spareBytes },
       hint: 'Free some space, or give the files by their path: then nothing is copied.',
     })
   }

@@ -2,5 +2,6 @@
 import { first } from './0001-first.ts'
 import { runningOn } from './0002-running-on.ts'
 import { sourcesAndBuilds } from './0003-sources-and-builds.ts'
+import { runsAtScale } from './0004-runs-at-scale.ts'
 
-export const migrations: readonly string[] = [first, runningOn, sourcesAndBuilds]
+export const migrations: readonly string[] = [first, runningOn, sourcesAndBuilds, runsAtScale]

@@ -5,7 +5,9 @@
  */
 import { defineStore } from 'pinia'
 import { markRaw, onScopeDispose, reactive, shallowRef, toValue, watch, type MaybeRefOrGetter, type ShallowRef } from 'vue'
+import type { Alert } from '#core/shared/alerts.ts'
 import type { ErrorData } from '#core/shared/errors.ts'
+import type { Intervention, Sample } from '#core/shared/run-control.ts'
 import type { LogLine, Phase, Run, RunEvent } from '#core/shared/runs.ts'
 import { api, errorData, follow } from '#renderer/client.ts'
 import { frameOfCounts, framesOfShares, type LoadFrames } from './expert-load.ts'
@@ -14,7 +16,9 @@ import { useRuns } from './store.ts'
 
 const maxFrames = 400
 const maxLogLines = 5000
-const maxPoints = 12_000
+/** Points of a series that are asked for, and that it may grow to before it is asked for again. */
+const askedPoints = 3000
+const maxPoints = 9000
 
 export type LiveRun = {
   id: string
@@ -26,7 +30,9 @@ export type LiveRun = {
   version: number
   /** Counts checkpoints written or removed since it was opened. */
   checkpointVersion: number
-  readonly data: { series: SeriesMap; load: LoadFrames | null; log: LogLine[] }
+  /** Counts changes of alerts, interventions and samples. */
+  recordVersion: number
+  readonly data: { series: SeriesMap; load: LoadFrames | null; log: LogLine[]; alerts: Alert[]; interventions: Intervention[]; samples: Sample[] }
 }
 
 export const useLiveRuns = defineStore('liveRuns', () => {
@@ -80,8 +86,9 @@ function newLiveRun(id: string): LiveRun {
     loaded: false,
     version: 0,
     checkpointVersion: 0,
+    recordVersion: 0,
     // Raw: nothing may observe thousands of numbers one by one.
-    data: markRaw({ series: new Map(), load: null, log: [] }),
+    data: markRaw({ series: new Map(), load: null, log: [], alerts: [], interventions: [], samples: [] }),
   })
 }
 
@@ -125,15 +132,20 @@ function followRun(live: LiveRun): () => void {
 }
 
 async function loadPast(live: LiveRun): Promise<void> {
-  const [series, load, log] = await Promise.all([
-    api.runs.metrics({ id: live.id, keys: null }),
+  const [series, load, log, alerts, interventions, samples] = await Promise.all([
+    api.runs.metrics({ id: live.id, keys: null, maxPoints: askedPoints }),
     api.runs.expertLoad({ id: live.id }),
     api.runs.log({ id: live.id }),
+    api.runs.alerts({ id: live.id }),
+    api.runs.interventions({ id: live.id }),
+    api.runs.samples({ id: live.id }),
   ])
   const shares = new Float32Array(await load.values.arrayBuffer())
   live.data.series = new Map(series.map((one) => [one.key, one]))
   live.data.load = load.layers * load.experts === 0 ? null : framesOfShares([...load.steps], load.layers, load.experts, shares)
   live.data.log = [...log]
+  Object.assign(live.data, { alerts: [...alerts], interventions: [...interventions], samples: [...samples] })
+  live.recordVersion++
   live.failure = null
 }
 
@@ -150,6 +162,18 @@ function apply(live: LiveRun, event: RunEvent): boolean {
     case 'checkpoint':
       live.checkpointVersion++
       return false
+    case 'alert':
+      live.data.alerts.unshift(event.alert)
+      live.recordVersion++
+      return false
+    case 'intervention':
+      live.data.interventions.push(event.intervention)
+      live.recordVersion++
+      return false
+    case 'sample':
+      live.data.samples = [event.sample, ...live.data.samples.filter(({ step, prompt }) => step !== event.sample.step || prompt !== event.sample.prompt)]
+      live.recordVersion++
+      return false
     case 'removed':
       live.failure = { code: 'runs.notFound', message: 'The run was removed.', params: { id: event.runId }, hint: '' }
       return false
@@ -161,6 +185,9 @@ function apply(live: LiveRun, event: RunEvent): boolean {
     case 'rewind':
       rewind(live.data.series, event.step)
       rewindFrames(live.data.load, event.step)
+      live.data.alerts = live.data.alerts.filter(({ step }) => step <= event.step)
+      live.data.samples = live.data.samples.filter(({ step }) => step <= event.step)
+      live.recordVersion++
       return true
     case 'log':
       live.data.log.push(event.line)

@@ -34,6 +34,8 @@ const starter = {
 /** What the form edits; null while a field holds no number. */
 export type RecipeFields = {
   name: string
+  /** A built mix's id, or "sample". */
+  mix: string
   steps: number | null
   experts: number | null
   expertsPerToken: number | null
@@ -56,6 +58,7 @@ export function baseRecipe(from: RunConfig | null): RunConfig {
 export function fieldsOf(config: RunConfig, name: string): RecipeFields {
   return {
     name,
+    mix: config.mix,
     steps: config.steps,
     experts: config.model.num_experts,
     expertsPerToken: config.model.num_experts_per_tok,
@@ -70,20 +73,22 @@ export function fieldsOf(config: RunConfig, name: string): RecipeFields {
   }
 }
 
-/** The base with the form's fields in it. The lowest learning rate keeps its ratio to the highest. */
-export function withFields(base: RunConfig, fields: RecipeFields): unknown {
+/** The base with the form's fields in it. The lowest learning rate keeps its ratio to the highest; the vocabulary is the mix's (null: the base's). */
+export function withFields(base: RunConfig, fields: RecipeFields, vocabularySize: number | null = null): unknown {
   const floor = base.optimizer.minLearningRate / base.optimizer.peakLearningRate
   return {
     ...base,
     ...deviceOfChoice(fields.device),
     precision: fields.precision,
     name: fields.name,
+    mix: fields.mix,
     steps: fields.steps,
     seed: fields.seed,
     loadBalanceWeight: fields.loadBalanceWeight,
     routerZWeight: fields.routerZWeight,
     model: {
       ...base.model,
+      ...(vocabularySize !== null && { vocab_size: vocabularySize }),
       num_experts: fields.experts,
       num_experts_per_tok: fields.expertsPerToken,
       num_hidden_layers: fields.layers,
@@ -95,6 +100,7 @@ export function withFields(base: RunConfig, fields: RecipeFields): unknown {
 
 const fieldOfPath: Record<string, keyof RecipeFields> = {
   name: 'name',
+  mix: 'mix',
   steps: 'steps',
   seed: 'seed',
   device: 'device',

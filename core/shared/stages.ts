@@ -1,0 +1,52 @@
+/**
+ * Recipes of later stages: what annealing, continuing, forking and upcycling take over from the run whose checkpoint they start from,
+ * and what they set themselves (reference sections 2 and 4.1.5). A proposal: everything in it can be changed before it is created.
+ */
+import { learningRateFactor } from './run-control.ts'
+import type { RunConfig, Stage } from './runs.ts'
+
+export type StartingPoint = { checkpointId: string; step: number; config: RunConfig; learningRate: number | null }
+
+/** Annealing in the paper: 23,842 steps after 1,200,000. */
+const annealShare = 0.02
+const leastAnnealSteps = 20
+/** The seed of the annealed data order: the paper reshuffles with another one. */
+const annealSeedOffset = 1
+const upcycleExperts = { num_experts: 8, num_experts_per_tok: 2 }
+
+export function recipeFor(stage: Exclude<Stage, 'pretrain'>, { checkpointId, step, config, learningRate }: StartingPoint): RunConfig {
+  const base: RunConfig = {
+    ...config,
+    stage,
+    name: `${config.name} · ${stage}`.slice(0, 120),
+    startFrom: { checkpointId, optimizer: stage !== 'upcycle', noise: 0 },
+    control: { ...config.control, learningRateChanges: [], skips: [] },
+  }
+  const now = learningRate ?? config.optimizer.peakLearningRate
+  const optimizer = { ...config.optimizer, warmupSteps: 0, decaySteps: 0, scheduleSteps: null }
+  switch (stage) {
+    case 'anneal':
+      return {
+        ...base,
+        steps: Math.max(leastAnnealSteps, Math.round(annealShare * step)),
+        dataSeed: (config.dataSeed ?? config.seed) + annealSeedOffset,
+        optimizer: { ...optimizer, schedule: 'linear', peakLearningRate: now, minLearningRate: 0 },
+      }
+    case 'continue':
+      return { ...base, optimizer: { ...optimizer, schedule: 'constant', peakLearningRate: now, minLearningRate: Math.min(now, config.optimizer.minLearningRate) } }
+    case 'fork':
+      return { ...base, steps: Math.max(config.steps, step + 1), control: { ...config.control, learningRateChanges: keptChanges(config, step) } }
+    case 'upcycle':
+      return { ...base, model: upcycledModel(config), optimizer: { ...config.optimizer, scheduleSteps: null } }
+  }
+}
+
+const keptChanges = (config: RunConfig, step: number): RunConfig['control']['learningRateChanges'] => {
+  const factor = learningRateFactor(config.control, step)
+  return factor === 1 ? [] : [{ fromStep: step + 1, factor }]
+}
+
+/** Every expert gets the dense network's width: cloning keeps it whole. */
+function upcycledModel({ model }: RunConfig): RunConfig['model'] {
+  return { ...model, ...upcycleExperts, intermediate_size: model.dense_intermediate_size ?? model.intermediate_size, dense_intermediate_size: null }
+}

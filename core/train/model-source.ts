@@ -1,0 +1,145 @@
+/**
+ * Weights that lie in files, whatever the files are: a Hugging Face OLMoE folder (config.json + *.safetensors, sharded or not) or a
+ * GGUF file of the architecture. Tensors are asked for by their Hugging Face names and come one at a time, so that a model may be larger
+ * than memory. Nothing is trusted: names and shapes are held against the configuration.
+ */
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { openGguf } from '#core/formats/gguf-read.ts'
+import { openSafetensors, type SafetensorsFile } from '#core/formats/safetensors.ts'
+import { AppError } from '#core/shared/errors.ts'
+import { modelConfigSchema, type ModelConfig } from '#core/shared/models.ts'
+import type { BlockType } from '#core/shared/quantization.ts'
+import { ggufPlace, readGgufConfig } from './gguf-model.ts'
+
+export type ModelSource = {
+  readonly config: ModelConfig
+  /** A matrix or vector as float32. Throws `model.missingTensor` or `model.wrongShape`. */
+  read(name: string, shape: readonly number[]): Float32Array
+  /** Its encoded rows, where the files hold them in `type`: to be taken over as they are. Null where they do not. */
+  readRows(name: string, shape: readonly number[], type: BlockType): Uint8Array | null
+  close(): void
+}
+
+function invalid(path: string, field: string, what: string): AppError {
+  return new AppError('model.invalid', `${path}: ${field}: ${what}`, { params: { file: path, field }, hint: 'Only OLMoE-family models can be opened: config.json and *.safetensors as Hugging Face writes them.' })
+}
+
+/** Configuration of a model folder. Throws AppError `model.invalid` naming file and field. */
+export function readModelConfig(folder: string): ModelConfig {
+  const path = join(folder, 'config.json')
+  let json: unknown
+  try {
+    json = JSON.parse(readFileSync(path, 'utf8'))
+  } catch (error) {
+    throw invalid(path, '(file)', error instanceof SyntaxError ? 'is not JSON' : 'cannot be read')
+  }
+  const type = (json as { model_type?: unknown } | null)?.model_type
+  if (type !== undefined && type !== 'olmoe') throw invalid(path, 'model_type', `is ${JSON.stringify(type)}, expected "olmoe"`)
+  const parsed = modelConfigSchema.safeParse(json)
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]!
+    throw invalid(path, issue.path.join('.'), issue.message)
+  }
+  return parsed.data
+}
+
+/** config.json as transformers writes it for OLMoE; what other members of the family have stands beside under our names. */
+export function huggingFaceConfig(model: ModelConfig, dtype: 'float32' | 'bfloat16'): object {
+  const { rope_theta, ...fields } = model
+  return { architectures: ['OlmoeForCausalLM'], model_type: 'olmoe', ...fields, rope_theta, rope_parameters: { rope_theta, rope_type: 'default' }, torch_dtype: dtype }
+}
+
+/** Configuration and weight files of a model folder. Throws AppError `model.invalid` naming file and field. */
+export function readModelFolder(folder: string): { config: ModelConfig; files: string[] } {
+  const config = readModelConfig(folder)
+  const files = readdirSync(folder).filter((name) => /^model.*\.safetensors$/.test(name)).sort()
+  if (files.length === 0) throw invalid(join(folder, 'config.json'), '(folder)', 'has no model*.safetensors')
+  return { config, files: files.map((name) => join(folder, name)) }
+}
+
+/** Whether `path` names a GGUF file rather than a folder. */
+export const isGgufPath = (path: string): boolean => /\.gguf$/i.test(path)
+
+function missing(path: string, name: string, hint: string): AppError {
+  return new AppError('model.missingTensor', `${path}: tensor ${name} is missing`, { params: { folder: path, tensor: name }, hint })
+}
+
+function requireShape(path: string, name: string, found: readonly number[], expected: readonly number[]): void {
+  if (found.join() === expected.join()) return
+  throw new AppError('model.wrongShape', `${path}: tensor ${name} is [${found.join(', ')}], expected [${expected.join(', ')}]`, {
+    params: { file: path, tensor: name, found: found.join('×'), expected: expected.join('×') },
+    hint: 'The configuration belongs to another model.',
+  })
+}
+
+function openFolder(folder: string): ModelSource {
+  const { config, files: paths } = readModelFolder(folder)
+  const files: SafetensorsFile[] = []
+  const close = (): void => files.forEach((file) => file.close())
+  try {
+    for (const path of paths) files.push(openSafetensors(path))
+  } catch (error) {
+    close()
+    throw error
+  }
+  return {
+    config,
+    read(name, shape) {
+      const file = files.find(({ entries }) => entries.has(name))
+      if (!file) throw missing(folder, name, `It is in none of ${files.length} files: the model is incomplete, or config.json belongs to another one.`)
+      requireShape(file.path, name, file.entries.get(name)!.shape, shape)
+      return file.readFloat32(name)
+    },
+    readRows: () => null,
+    close,
+  }
+}
+
+function openGgufModel(path: string): ModelSource {
+  const file = openGguf(path)
+  const at = (name: string, shape: readonly number[]): { name: string; index: number } => {
+    const place = ggufPlace(name)
+    const entry = place === null ? undefined : file.entries.get(place.name)
+    if (place === null || entry === undefined) throw missing(path, place?.name ?? name, 'The file is incomplete, or of another architecture.')
+    // A stack of experts has one axis more than each of them.
+    const stacked = entry.shape.length > shape.length
+    requireShape(path, place.name, stacked ? entry.shape.slice(1) : entry.shape, shape)
+    if (place.index >= (stacked ? entry.shape[0]! : 1)) throw missing(path, `${place.name}, expert ${place.index}`, 'The file has fewer experts than it says.')
+    return place
+  }
+  try {
+    const config = readGgufConfig(file)
+    return {
+      config,
+      read(name, shape) {
+        const place = at(name, shape)
+        return file.readMatrix(place.name, place.index)
+      },
+      readRows(name, shape, type) {
+        const place = at(name, shape)
+        return file.readRows(place.name, place.index, type)
+      },
+      close: () => file.close(),
+    }
+  } catch (error) {
+    file.close()
+    throw error
+  }
+}
+
+/** Opens a Hugging Face folder or a GGUF file; the caller closes it. */
+export function openModelSource(path: string): ModelSource {
+  return isGgufPath(path) ? openGgufModel(path) : openFolder(path)
+}
+
+/** The configuration of a Hugging Face folder or GGUF file. */
+export function readConfigOf(path: string): ModelConfig {
+  if (!isGgufPath(path)) return readModelConfig(path)
+  const file = openGguf(path)
+  try {
+    return readGgufConfig(file)
+  } finally {
+    file.close()
+  }
+}
