@@ -11,6 +11,7 @@ import { RPCHandler as PortHandler } from '@orpc/server/message-port'
 import { BodyLimitPlugin, RPCHandler as HttpHandler } from '@orpc/server/node'
 import { RPCHandler as SocketHandler } from '@orpc/server/ws'
 import { api, withOwnErrors } from './features/api.ts'
+import { apiServerRouter } from './features/api-server/api-server.ts'
 import { buildsRouter } from './features/builds/builds.ts'
 import { settleBuilds } from './features/builds/life.ts'
 import { chatsRouter } from './features/chats/chats.ts'
@@ -39,6 +40,7 @@ import { removeStrayFiles } from './features/sources/uploads.ts'
 import { systemRouter } from './features/system/system.ts'
 import { tokenizersRouter } from './features/tokenizers/tokenizers.ts'
 import { planOnMachine } from './runner/memory-plan.ts'
+import { createApiServer } from './serve/api/server.ts'
 import type { BuildEvent } from './shared/builds.ts'
 import type { contract } from './shared/contract.ts'
 import type { Host } from './shared/host.ts'
@@ -59,6 +61,8 @@ export type Core = {
   connectSocket(socket: Socket): void
   /** Answers a call made by HTTP under `prefix`; false when the path names none. The same goes for it. */
   answerHttp(request: IncomingMessage, response: ServerResponse, prefix: `/${string}`): Promise<boolean>
+  /** Answers a request under /v1 of the OpenAI-compatible API, for its keys and those that `isKey` knows. */
+  answerApi(request: IncomingMessage, response: ServerResponse, isKey: (secret: string) => boolean): Promise<void>
   /** Stops what trains (it saves), ends every stream and releases the library. */
   close(): Promise<void>
 }
@@ -66,6 +70,7 @@ export type Core = {
 const largestBodyBytes = 4 << 20
 
 const router = api.router({
+  apiServer: apiServerRouter,
   builds: buildsRouter,
   chats: chatsRouter,
   checkpoints: checkpointsRouter,
@@ -87,6 +92,7 @@ export async function startCore(host: Host): Promise<Core> {
   const unlock = lockLibrary(host.libraryPath)
   try {
     const services = await openServices(host)
+    const { apiServer } = services
     const portHandler = new PortHandler(router)
     const socketHandler = new SocketHandler(router)
     const httpHandler = new HttpHandler(router, { plugins: [new BodyLimitPlugin({ maxBodySize: largestBodyBytes })] })
@@ -96,6 +102,7 @@ export async function startCore(host: Host): Promise<Core> {
       connect: (port) => portHandler.upgrade(port, { context: services }),
       connectSocket: (socket) => void socketHandler.upgrade(socket, { context: services }),
       answerHttp: async (request, response, prefix) => (await httpHandler.handle(request, response, { prefix, context: services })).matched,
+      answerApi: (request, response, isKey) => apiServer.answer(request, response, isKey),
       close: () => (closing ??= closeServices(services).finally(unlock)),
     }
   } catch (error) {
@@ -104,8 +111,9 @@ export async function startCore(host: Host): Promise<Core> {
   }
 }
 
-async function openServices(host: Host): Promise<Services> {
+async function openServices(host: Host): Promise<Services & { apiServer: ReturnType<typeof createApiServer> }> {
   const store = openStore(join(host.libraryPath, 'library.sqlite'))
+  const inference = createInferencePool({ host, store })
   const base = {
     host,
     store,
@@ -114,13 +122,14 @@ async function openServices(host: Host): Promise<Services> {
     buildNews: createHub<BuildEvent>(latestOfEach),
     tasks: createTasks({ host, store }),
     devices: createDevices({ host, store }),
-    inference: createInferencePool({ host, store }),
+    inference,
+    apiServer: createApiServer({ host, store, inference }),
     planMemory: planOnMachine,
   }
   const orphans = createOrphans({ host, store }, (runId) => {
     afterOrphan(services, runId).catch((error: unknown) => host.log('error', `after a lost runner: ${String(error)}`))
   })
-  const services: Services = { ...base, orphans, supervisor: createSupervisor({ ...base, orphans }) }
+  const services = { ...base, orphans, supervisor: createSupervisor({ ...base, orphans }) }
   endOpenMessages(store)
   await reconcileCheckpoints(services)
   await reconcileMixes(services)
@@ -148,9 +157,10 @@ async function afterOrphan(services: Services, runId: string): Promise<void> {
   services.supervisor.pump()
 }
 
-async function closeServices({ orphans, supervisor, tasks, inference, devices, events, sourceNews, buildNews, store }: Services): Promise<void> {
+async function closeServices({ orphans, supervisor, tasks, inference, apiServer, devices, events, sourceNews, buildNews, store }: Services): Promise<void> {
   orphans.close()
   devices.close()
+  await apiServer.close()
   await Promise.all([supervisor.close(), inference.close(), tasks.close()])
   for (const hub of [events, sourceNews, buildNews]) hub.close()
   // Streams that just ended write their last state.

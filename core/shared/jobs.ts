@@ -5,8 +5,8 @@
  * A runner whose channel to the core closes saves a checkpoint (training) and exits: the core finds it on its next start.
  */
 import type { FilterPreview } from './builds.ts'
-import type { Sampling, Token } from './chats.ts'
 import type { CheckpointManifest } from './checkpoints.ts'
+import type { CompletionEnd, CompletionRequest, ReadPrompt, ScoredToken } from './completions.ts'
 import type { DeviceInfo, Measured, MemoryPlan, ProbeResult } from './devices.ts'
 import type { ErrorData } from './errors.ts'
 import type { Mix, MixSpec } from './mixes.ts'
@@ -49,8 +49,7 @@ export type ToRunner =
   | { type: 'start'; job: Job }
   /** Training: finish the step, write a checkpoint when `save`, then exit. Others: exit. */
   | { type: 'stop'; save: boolean }
-  /** `prompt` is tokenized by the checkpoint's tokenizer; with none of its own text the model starts from EOS. */
-  | { type: 'generate'; requestId: string; prompt: string; sampling: Sampling & { seed: number } }
+  | { type: 'generate'; requestId: string; request: CompletionRequest }
   | { type: 'cancel'; requestId: string }
   /** Training: holds from the next step on; answered by `changed`. */
   | { type: 'change'; change: RunChange }
@@ -80,8 +79,10 @@ export type FromRunner =
   | { type: 'probed'; result: ProbeResult }
   /** The model of an `infer` job is loaded. */
   | { type: 'ready' }
-  | { type: 'tokens'; requestId: string; tokens: Token[] }
-  | { type: 'generated'; requestId: string; end: 'length' | 'eos' | 'stopped'; tokensPerSecond: number; firstTokenMs: number }
+  /** The prompt of a request that asked for it back. */
+  | { type: 'prompt'; requestId: string; prompt: ReadPrompt }
+  | { type: 'tokens'; requestId: string; tokens: ScoredToken[]; text: string }
+  | ({ type: 'generated'; requestId: string } & CompletionEnd)
   | { type: 'requestFailed'; requestId: string; error: ErrorData }
   /** The job's end; the process exits after it. `stopped`: ended early on request. */
   | { type: 'end'; outcome: 'done' | 'stopped' }
