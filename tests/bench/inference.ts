@@ -76,7 +76,10 @@ async function runRounds(backend: CpuBackend, shape: Shape, sequences: Sequences
   const rounds: Round[] = []
   await prefill(sequences, shape.config, 0)
   await decode(sequences, shape.config, 8, 0)
-  if (peer) await peer.prefill(idsOf(promptTokens, shape.config, 0))
+  if (peer) {
+    await peer.prefill(idsOf(promptTokens, shape.config, 0))
+    await peer.decode(8)
+  }
   for (let round = 1; round <= shape.rounds; round++) {
     const before = await backend.measureBandwidth()
     const decoded = await decode(sequences, shape.config, shape.decodeTokens, round)
