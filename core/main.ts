@@ -26,6 +26,7 @@ import { createOrphans } from './features/jobs/orphans.ts'
 import { createSupervisor } from './features/jobs/supervisor.ts'
 import { createTasks } from './features/jobs/tasks.ts'
 import { estimatesRouter } from './features/estimates/estimates.ts'
+import { evaluationsRouter } from './features/evaluations/evaluations.ts'
 import { experimentsRouter } from './features/experiments/experiments.ts'
 import { lineageRouter } from './features/lineage/lineage.ts'
 import { mixesRouter } from './features/mixes/mixes.ts'
@@ -46,6 +47,7 @@ import type { contract } from './shared/contract.ts'
 import type { Host } from './shared/host.ts'
 import type { SourceEvent } from './shared/sources.ts'
 import { endOpenMessages } from './store/chats.ts'
+import { endOpenEvaluations } from './store/evaluations.ts'
 import { openStore } from './store/open.ts'
 
 export type CoreClient = ContractRouterClient<typeof contract>
@@ -76,6 +78,7 @@ const router = api.router({
   checkpoints: checkpointsRouter,
   devices: devicesRouter,
   estimates: estimatesRouter,
+  evaluations: evaluationsRouter,
   experiments: experimentsRouter,
   lineage: lineageRouter,
   mixes: mixesRouter,
@@ -131,6 +134,7 @@ async function openServices(host: Host): Promise<Services & { apiServer: ReturnT
   })
   const services = { ...base, orphans, supervisor: createSupervisor({ ...base, orphans }) }
   endOpenMessages(store)
+  endOpenEvaluations(store)
   await reconcileCheckpoints(services)
   await reconcileMixes(services)
   if (!orphans.any()) await removeAllLeftovers(services)

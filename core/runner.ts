@@ -6,6 +6,7 @@ import type { FromRunner, Job, ToRunner } from '#core/shared/jobs.ts'
 import { toErrorData } from '#core/shared/errors.ts'
 import type { JobContext } from './runner/context.ts'
 import { runDevicesJob, runMeasureJob } from './runner/devices-job.ts'
+import { runEvaluateJob } from './runner/evaluate-job.ts'
 import { runInferJob } from './runner/infer-job.ts'
 import { runBuildMixJob, runPreviewFiltersJob } from './runner/mix-jobs.ts'
 import { runProbeJob } from './runner/probe-job.ts'
@@ -64,6 +65,8 @@ async function runJob(job: Job, context: JobContext): Promise<'done' | 'stopped'
       return runTrainJob(job, context)
     case 'infer':
       return runInferJob(job, context)
+    case 'evaluate':
+      return runEvaluateJob(job, context)
     case 'devices':
       return runDevicesJob(job, context)
     case 'measure':

@@ -5,6 +5,7 @@ import { chatsContract } from './chats.ts'
 import { checkpointsContract } from './checkpoints.ts'
 import { devicesContract } from './devices.ts'
 import { estimatesContract } from './estimates.ts'
+import { evaluationsContract } from './evaluations.ts'
 import { experimentsContract } from './experiments.ts'
 import { lineageContract } from './lineage.ts'
 import { mixesContract } from './mixes.ts'
@@ -21,6 +22,7 @@ export const contract = {
   checkpoints: checkpointsContract,
   devices: devicesContract,
   estimates: estimatesContract,
+  evaluations: evaluationsContract,
   experiments: experimentsContract,
   lineage: lineageContract,
   mixes: mixesContract,

@@ -4,6 +4,7 @@
  *
  * A runner whose channel to the core closes saves a checkpoint (training) and exits: the core finds it on its next start.
  */
+import type { TaskResult } from './evaluations.ts'
 import type { FilterPreview } from './builds.ts'
 import type { CheckpointManifest } from './checkpoints.ts'
 import type { CompletionEnd, CompletionRequest, ReadPrompt, ScoredToken } from './completions.ts'
@@ -38,6 +39,8 @@ export type Job =
   | { kind: 'train'; paths: JobPaths; runId: string; mixId: string; config: RunConfig; resumeFrom: string | null; codeVersion: string; peakFlopsPerSecond: number | null; kernels: KernelChoices }
   /** Loads one checkpoint and answers `generate` until stopped. */
   | { kind: 'infer'; paths: JobPaths; checkpointId: string }
+  /** Measures one checkpoint by the tasks in these files. */
+  | { kind: 'evaluate'; paths: JobPaths; checkpointId: string; taskFiles: string[]; limit: number | null }
   /** Lists the devices of the machine. */
   | { kind: 'devices'; paths: JobPaths }
   /** Measures one device. */
@@ -77,6 +80,8 @@ export type FromRunner =
   /** A probe: what the recipe needs, then how it went. */
   | { type: 'memory'; memory: MemoryPlan }
   | { type: 'probed'; result: ProbeResult }
+  /** A task of an `evaluate` job is done. */
+  | { type: 'evaluated'; result: TaskResult }
   /** The model of an `infer` job is loaded. */
   | { type: 'ready' }
   /** The prompt of a request that asked for it back. */

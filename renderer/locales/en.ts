@@ -1,11 +1,12 @@
 /** English: the reference catalogue. `{name}` are values; ` | ` separates singular and plural. */
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './en-data.ts'
 import { devices, probe, runningOn } from './en-devices.ts'
+import { evaluations } from './en-evaluations.ts'
 import { errorHints, errors } from './en-errors.ts'
 
 export const en = {
   app: { name: 'MoE Workbench', skip: 'Skip to content' },
-  nav: { label: 'Main', home: 'Home', data: 'Data', runs: 'Runs', chat: 'Chat', devices: 'Devices', settings: 'Settings' },
+  nav: { label: 'Main', home: 'Home', data: 'Data', runs: 'Runs', chat: 'Chat', evaluations: 'Evaluate', devices: 'Devices', settings: 'Settings' },
   common: { cancel: 'Cancel', freed: '{bytes} freed.' },
   copy: { copy: 'Copy', copied: 'Copied' },
   time: { seconds: '{s} s', minutes: '{m} min {s} s', hours: '{h} h {m} min', days: '{d} d {h} h', justNow: 'just now' },
@@ -354,7 +355,26 @@ export const en = {
     hosts: { electron: 'desktop app', serve: 'local server', cli: 'command line', test: 'test' },
     platform: 'System',
   },
+  apiServer: {
+    title: 'API',
+    on: 'Let programs on this machine use the models',
+    text: 'An OpenAI-compatible API on this machine only. It needs a key, which can use models and nothing else.',
+    address: 'Address',
+    copyAddress: 'Copy the address',
+    used: 'Since the start',
+    counts: '{n} request, {failed} refused, {tokens} tokens written | {n} requests, {failed} refused, {tokens} tokens written',
+    keys: 'Keys',
+    newKey: 'Your new key',
+    once: 'It is shown only now: the workbench keeps a hash of it.',
+    copyKey: 'Copy the key',
+    addKey: 'Make a key',
+    removeOf: 'Remove key {key}…',
+    removeTitle: 'Remove this key?',
+    removeText: 'Programs that use it are refused from now on.',
+    remove: 'Remove key',
+  },
   browse,
+  evaluations,
   build,
   data,
   download,

@@ -8,7 +8,7 @@ import type { CompletionRequest, ScoredToken } from '#core/shared/completions.ts
 import { AppError } from '#core/shared/errors.ts'
 import { deleteChat, deleteMessage, findChat, insertChat, insertMessage, listChats, setChatTitle, updateMessage } from '#core/store/chats.ts'
 import { api } from '../api.ts'
-import { requireCheckpoint } from '../checkpoints/checkpoints.ts'
+import { requireCheckpoint, requireUsable } from '../checkpoints/checkpoints.ts'
 import type { Services } from '../services.ts'
 import { stopped } from './inference.ts'
 import { promptOf, titleOf } from './text.ts'
@@ -65,12 +65,8 @@ function requireChat({ store }: Services, id: string): Chat {
 function requireFree(services: Services, id: string): Chat {
   const chat = requireChat(services, id)
   if (busyIn(services).has(id)) throw new AppError('chats.busy', `Chat ${id} is being answered`, { params: { id }, hint: 'Wait for the reply to end, or stop it.' })
-  const checkpoint = requireCheckpoint(services, chat.checkpointId)
-  if (checkpoint.valid) return chat
-  throw new AppError('checkpoints.damaged', `Checkpoint ${checkpoint.id} cannot be used: its files did not match their hashes`, {
-    params: { id: checkpoint.id, found: 'files that do not match their hashes' },
-    hint: 'Use another checkpoint, or restore its folder from a backup.',
-  })
+  requireUsable(services, chat.checkpointId)
+  return chat
 }
 
 function newMessage({ host }: Services, message: Pick<Message, 'role' | 'text'> & Partial<Message>): Message {
