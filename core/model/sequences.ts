@@ -6,7 +6,7 @@
  */
 import { persistent, type Backend, type PreparedPlan, type Tensor, type TensorData } from '#core/backend/backend.ts'
 import { record } from '#core/backend/record.ts'
-import type { ModelConfig } from '#core/shared/models.ts'
+import { moeLayers, type ModelConfig } from '#core/shared/models.ts'
 import { headForward, keyValueWidth, modelDecode, type Cache } from './olmoe.ts'
 import type { PackedWeights } from './packed-weights.ts'
 import type { Weights } from './parameters.ts'
@@ -23,7 +23,7 @@ export type Sequences = {
   feed(sequence: number, ids: ArrayLike<number>): Promise<Float32Array>
   /** Feeds one token of each of several different sequences; gives the logits [V] after each, in their order, good until the next feed or step. */
   step(tokens: readonly { sequence: number; id: number }[]): Promise<Float32Array[]>
-  /** Routing of token `row` of the last step, or of the last token fed, by layer. */
+  /** Routing of token `row` of the last step, or of the last token fed, by layer with experts. */
   routing(row?: number): Promise<LayerRouting[]>
   /** Forgets all but the first `length` tokens of a sequence. */
   truncate(sequence: number, length: number): void
@@ -40,6 +40,7 @@ const passSizes = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512]
 /** Prepares generation of `count` sequences of at most `capacity` tokens on allocated (or loaded) `weights`. */
 export function createSequences(backend: Backend, c: ModelConfig, weights: Weights | PackedWeights, { count, capacity }: { count: number; capacity: number }): Sequences {
   const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => i)
+  const routed = moeLayers(c)
   const rowsOf = (name: string): Tensor[] => layers.map((i) => persistent(`${name}.${i}`, [count * capacity, keyValueWidth(c)]))
   const cache: Cache = { keys: rowsOf('cache.k'), values: rowsOf('cache.v') }
   const allocated: Tensor[][] = [[...cache.keys, ...cache.values]]
@@ -52,8 +53,8 @@ export function createSequences(backend: Backend, c: ModelConfig, weights: Weigh
     const int = (name: string, size: number): Tensor => persistent(name, [size], 'i32')
     const [ids, positions, rows, last] = [int('ids', tokens), int('positions', tokens), int('rows', tokens), int('last', outputs)]
     const logits = persistent('logits', [outputs, c.vocab_size])
-    const experts = layers.map((i) => persistent(`experts.${i}`, [tokens, c.num_experts_per_tok], 'i32'))
-    const gate = layers.map((i) => persistent(`gate.${i}`, [tokens, c.num_experts_per_tok]))
+    const experts = routed.map((i) => persistent(`experts.${i}`, [tokens, c.num_experts_per_tok], 'i32'))
+    const gate = routed.map((i) => persistent(`gate.${i}`, [tokens, c.num_experts_per_tok]))
     const tensors = [ids, positions, rows, last, logits, ...experts, ...gate]
     backend.allocate(tensors)
     allocated.push(tensors)
@@ -121,7 +122,7 @@ export function createSequences(backend: Backend, c: ModelConfig, weights: Weigh
       if (!lastPass) return []
       const { pass, rows } = lastPass
       const [K, at] = [c.num_experts_per_tok, row ?? rows - 1]
-      lastPass.routing ??= Promise.all(layers.map(async (i) => ({ experts: await backend.read(pass.experts[i]!), weights: await backend.read(pass.gate[i]!) })))
+      lastPass.routing ??= Promise.all(routed.map(async (_, i) => ({ experts: await backend.read(pass.experts[i]!), weights: await backend.read(pass.gate[i]!) })))
       const rowOf = (all: TensorData): number[] => Array.from(all.subarray(at * K, (at + 1) * K))
       return (await lastPass.routing).map(({ experts, weights }) => ({ experts: rowOf(experts), weights: rowOf(weights) }))
     },
