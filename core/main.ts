@@ -10,6 +10,7 @@ import { createRouterClient } from '@orpc/server'
 import { RPCHandler as PortHandler } from '@orpc/server/message-port'
 import { BodyLimitPlugin, RPCHandler as HttpHandler } from '@orpc/server/node'
 import { RPCHandler as SocketHandler } from '@orpc/server/ws'
+import { analysesRouter } from './features/analyses/analyses.ts'
 import { api, withOwnErrors } from './features/api.ts'
 import { apiServerRouter } from './features/api-server/api-server.ts'
 import { buildsRouter } from './features/builds/builds.ts'
@@ -43,9 +44,11 @@ import { tokenizersRouter } from './features/tokenizers/tokenizers.ts'
 import { planOnMachine } from './runner/memory-plan.ts'
 import { createApiServer } from './serve/api/server.ts'
 import type { BuildEvent } from './shared/builds.ts'
+import type { Analysis } from './shared/analyses.ts'
 import type { contract } from './shared/contract.ts'
 import type { Host } from './shared/host.ts'
 import type { SourceEvent } from './shared/sources.ts'
+import { endOpenAnalyses } from './store/analyses.ts'
 import { endOpenMessages } from './store/chats.ts'
 import { endOpenEvaluations } from './store/evaluations.ts'
 import { openStore } from './store/open.ts'
@@ -72,6 +75,7 @@ export type Core = {
 const largestBodyBytes = 4 << 20
 
 const router = api.router({
+  analyses: analysesRouter,
   apiServer: apiServerRouter,
   builds: buildsRouter,
   chats: chatsRouter,
@@ -123,6 +127,7 @@ async function openServices(host: Host): Promise<Services & { apiServer: ReturnT
     events: createRunNews(),
     sourceNews: createHub<SourceEvent>(latestOfEach),
     buildNews: createHub<BuildEvent>(latestOfEach),
+    analysisNews: createHub<Analysis>(latestOfEach),
     tasks: createTasks({ host, store }),
     devices: createDevices({ host, store }),
     inference,
@@ -134,6 +139,7 @@ async function openServices(host: Host): Promise<Services & { apiServer: ReturnT
   })
   const services = { ...base, orphans, supervisor: createSupervisor({ ...base, orphans }) }
   endOpenMessages(store)
+  endOpenAnalyses(store, host.now())
   endOpenEvaluations(store)
   await reconcileCheckpoints(services)
   await reconcileMixes(services)
@@ -146,7 +152,7 @@ async function openServices(host: Host): Promise<Services & { apiServer: ReturnT
 }
 
 /** A watcher that reads slowly gets only how each thing stands now. */
-function latestOfEach<E extends SourceEvent | BuildEvent>(queue: E[], event: E): void {
+function latestOfEach<E extends SourceEvent | BuildEvent | Analysis>(queue: E[], event: E): void {
   const idOf = (one: E): string => ('id' in one ? one.id : 'source' in one ? one.source.id : one.build.id)
   const waiting = queue.findIndex((one) => idOf(one) === idOf(event))
   if (waiting >= 0) queue.splice(waiting, 1)
@@ -161,12 +167,12 @@ async function afterOrphan(services: Services, runId: string): Promise<void> {
   services.supervisor.pump()
 }
 
-async function closeServices({ orphans, supervisor, tasks, inference, apiServer, devices, events, sourceNews, buildNews, store }: Services): Promise<void> {
+async function closeServices({ orphans, supervisor, tasks, inference, apiServer, devices, events, sourceNews, buildNews, analysisNews, store }: Services): Promise<void> {
   orphans.close()
   devices.close()
   await apiServer.close()
   await Promise.all([supervisor.close(), inference.close(), tasks.close()])
-  for (const hub of [events, sourceNews, buildNews]) hub.close()
+  for (const hub of [events, sourceNews, buildNews, analysisNews]) hub.close()
   // Streams that just ended write their last state.
   await new Promise((resolve) => setTimeout(resolve, 20))
   store.close()

@@ -4,6 +4,7 @@
  */
 import type { FromRunner, Job, ToRunner } from '#core/shared/jobs.ts'
 import { toErrorData } from '#core/shared/errors.ts'
+import { runAnalyzeJob, runRouteJob } from './runner/analyze-job.ts'
 import type { JobContext } from './runner/context.ts'
 import { runDevicesJob, runMeasureJob } from './runner/devices-job.ts'
 import { runEvaluateJob } from './runner/evaluate-job.ts'
@@ -65,6 +66,10 @@ async function runJob(job: Job, context: JobContext): Promise<'done' | 'stopped'
       return runTrainJob(job, context)
     case 'infer':
       return runInferJob(job, context)
+    case 'analyze':
+      return runAnalyzeJob(job, context)
+    case 'route':
+      return runRouteJob(job, context)
     case 'evaluate':
       return runEvaluateJob(job, context)
     case 'devices':

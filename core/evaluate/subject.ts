@@ -46,7 +46,7 @@ export function createSubject(backend: Backend, { config, weights, tokenizer, sc
       const ids: number[] = []
       let text = ''
       while (ids.length < room) {
-        const [{ id }] = mostProbable(logits, 1) as [{ id: number }]
+        const { id } = mostProbable(logits, 1)[0]!
         if (id === config.eos_token_id) break
         text = tokenizer.decode([...ids, id])
         ids.push(id)

@@ -71,7 +71,7 @@ function readable({ host }: Services, path: string): Task | null {
 
 function withProgress({ tasks }: Services, evaluation: Evaluation): Evaluation {
   const phase = tasks.phase(keyOf(evaluation.id))
-  return phase === null ? evaluation : { ...evaluation, progress: { done: phase.done, total: phase.total } }
+  return phase === null ? evaluation : { ...evaluation, progress: { done: phase.done, total: phase.total ?? phase.done } }
 }
 
 function requireEvaluation({ store }: Services, id: string): Evaluation {

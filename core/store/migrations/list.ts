@@ -3,6 +3,7 @@ import { first } from './0001-first.ts'
 import { runningOn } from './0002-running-on.ts'
 import { sourcesAndBuilds } from './0003-sources-and-builds.ts'
 import { runsAtScale } from './0004-runs-at-scale.ts'
-import { evaluations } from './0005-evaluations.ts'
+import { analyses } from './0005-analyses.ts'
+import { evaluations } from './0006-evaluations.ts'
 
-export const migrations: readonly string[] = [first, runningOn, sourcesAndBuilds, runsAtScale, evaluations]
+export const migrations: readonly string[] = [first, runningOn, sourcesAndBuilds, runsAtScale, analyses, evaluations]
