@@ -1,4 +1,5 @@
 /** English: the reference catalogue. `{name}` are values; ` | ` separates singular and plural. */
+import { apiServer } from './en-api-server.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './en-data.ts'
 import { devices, probe, runningOn } from './en-devices.ts'
 import { evaluations } from './en-evaluations.ts'
@@ -364,24 +365,7 @@ export const en = {
     hosts: { electron: 'desktop app', serve: 'local server', cli: 'command line', test: 'test' },
     platform: 'System',
   },
-  apiServer: {
-    title: 'API',
-    on: 'Let programs on this machine use the models',
-    text: 'An OpenAI-compatible API on this machine only. It needs a key, which can use models and nothing else.',
-    address: 'Address',
-    copyAddress: 'Copy the address',
-    used: 'Since the start',
-    counts: '{n} request, {failed} refused, {tokens} tokens written | {n} requests, {failed} refused, {tokens} tokens written',
-    keys: 'Keys',
-    newKey: 'Your new key',
-    once: 'It is shown only now: the workbench keeps a hash of it.',
-    copyKey: 'Copy the key',
-    addKey: 'Make a key',
-    removeOf: 'Remove key {key}…',
-    removeTitle: 'Remove this key?',
-    removeText: 'Programs that use it are refused from now on.',
-    remove: 'Remove key',
-  },
+  apiServer,
   browse,
   evaluations,
   build,
