@@ -6,12 +6,12 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Backend } from '#core/backend/backend.ts'
-import { buildDataset, openDataset, type Dataset } from '#core/data/conversations/dataset.ts'
+import { fillDataset, openDataset, type Dataset } from '#core/data/conversations/dataset.ts'
 import { createEncoder, encodeInstances } from '#core/data/conversations/encode.ts'
 import { openConversations } from '#core/data/conversations/files.ts'
 import { adaptationPaths, requireTemplate } from '#core/data/conversations/resources.ts'
 import { loadTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
-import { writeFileAtomic } from '#core/formats/atomic.ts'
+import { writeFileAtomic, writeFolderAtomic } from '#core/formats/atomic.ts'
 import { readChatTemplate } from '#core/formats/chat-template.ts'
 import type { ChatTemplate } from '#core/shared/chat-templates.ts'
 import type { JobPaths } from '#core/shared/jobs.ts'
@@ -49,7 +49,7 @@ export async function openConversationData(place: AdaptationPlace, context: JobC
     const recipe = JSON.stringify({ stage, files, mapping: conversations.mapping, template, tokenizer: tokenizer.hash, eosId: config.model.eos_token_id, maxTokens: config.sequenceLength })
     const encode = createEncoder(tokenizer, template, config.model.eos_token_id ?? 0)
     const options = { stage, recipe, maxTokens: config.sequenceLength, packing: settings.packing, heldOutShare: settings.heldOutShare }
-    const manifest = await buildDataset(folder, encodeInstances(stage, conversations.examples(), encode), options, tell)
+    const manifest = await writeFolderAtomic(folder, (temporary) => fillDataset(temporary, encodeInstances(stage, conversations.examples(), encode), options, tell))
     if (manifest.tooLong > 0) context.log('warning', `${manifest.tooLong} of ${manifest.conversations + manifest.tooLong} conversations are longer than ${config.sequenceLength} tokens and are left out`)
   }
   const dataset = await openDataset(folder)

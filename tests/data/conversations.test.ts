@@ -1,10 +1,10 @@
 /** Conversations from rows to tokens: formats found by looking, bad rows named, the loss exactly on assistant turns, packing, held-out prompts, damage found. */
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { buildDataset, isHeldOut, openDataset } from '#core/data/conversations/dataset.ts'
+import { fillDataset, isHeldOut, openDataset } from '#core/data/conversations/dataset.ts'
 import { createEncoder, encodeInstances, type Instance } from '#core/data/conversations/encode.ts'
 import { openConversations } from '#core/data/conversations/files.ts'
 import { previewConversations } from '#core/data/conversations/preview.ts'
@@ -97,7 +97,8 @@ test('the dataset gives back what was encoded, held-out prompts apart; packing f
   const all = await instancesOf('sft', path)
   const build = async (name: string, packing: boolean) => {
     const target = join(folder, name)
-    await buildDataset(target, (async function* () { yield* all })(), { stage: 'sft', recipe: 'r', maxTokens: 96, packing, heldOutShare: 0.25 }, () => undefined)
+    mkdirSync(target)
+    await fillDataset(target, (async function* () { yield* all })(), { stage: 'sft', recipe: 'r', maxTokens: 96, packing, heldOutShare: 0.25 }, () => undefined)
     return openDataset(target)
   }
   const dataset = await build('plain', false)
@@ -115,7 +116,8 @@ test('the dataset gives back what was encoded, held-out prompts apart; packing f
   expect(Math.max(...joined.map(({ ids }) => ids.length))).toBeLessThanOrEqual(96)
   truncateSync(join(folder, 'again', 'train.tokens'), 100)
   await expect(openDataset(join(folder, 'again'))).rejects.toMatchObject({ code: 'adaptation.damaged' })
-  await expect(buildDataset(join(folder, 'none'), (async function* () { yield* all })(), { stage: 'sft', recipe: 'r', maxTokens: 8, packing: false, heldOutShare: 0 }, () => undefined)).rejects.toMatchObject({ code: 'adaptation.noData', params: { tooLong: 60 } })
+  mkdirSync(join(folder, 'none'))
+  await expect(fillDataset(join(folder, 'none'), (async function* () { yield* all })(), { stage: 'sft', recipe: 'r', maxTokens: 8, packing: false, heldOutShare: 0 }, () => undefined)).rejects.toMatchObject({ code: 'adaptation.noData', params: { tooLong: 60 } })
 })
 
 test('the built-in sets are what their generator writes, and are shown as a run would see them', async () => {

@@ -7,10 +7,9 @@
  * sequence: its length; the highest bit says that its answer is a wanted one).
  */
 import { createHash } from 'node:crypto'
-import { closeSync, openSync, readFileSync, readSync } from 'node:fs'
+import { closeSync, createReadStream, openSync, readFileSync, readSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { sha256File, writeFileAtomic, writeFolderAtomic } from '#core/formats/atomic.ts'
 import type { AdaptationStage } from '#core/shared/adaptation.ts'
 import { AppError } from '#core/shared/errors.ts'
 import { createHashedFile } from '../token-writer.ts'
@@ -91,40 +90,38 @@ function createSplitWriter(folder: string, split: DatasetSplit, packTo: number |
   }
 }
 
-/** Builds the folder, which must not exist. Throws adaptation.noData when nothing is left to train on. */
-export function buildDataset(folder: string, instances: AsyncIterable<Instance & { promptText: string }>, options: DatasetOptions, onProgress: (conversations: number) => void): Promise<DatasetManifest> {
+/** Fills an empty folder, which becomes visible as a whole by whoever made it. Throws adaptation.noData when nothing is left to train on. */
+export async function fillDataset(folder: string, instances: AsyncIterable<Instance & { promptText: string }>, options: DatasetOptions, onProgress: (conversations: number) => void): Promise<DatasetManifest> {
   const { stage, recipe, maxTokens, heldOutShare } = options
-  return writeFolderAtomic(folder, async (temporary) => {
-    const files: DatasetManifest['files'] = {}
-    const packTo = options.packing && stage === 'sft' ? maxTokens : null
-    const writers = { train: createSplitWriter(temporary, 'train', packTo, files), heldOut: createSplitWriter(temporary, 'heldOut', packTo, files) }
-    const counts = { tokens: 0, lossTokens: 0, conversations: 0, tooLong: 0 }
-    for await (const instance of instances) {
-      if (instance.sequences.some(({ ids }) => ids.length > maxTokens)) counts.tooLong++
-      else {
-        writers[isHeldOut(instance.promptText, heldOutShare) ? 'heldOut' : 'train'].add(instance)
-        for (const { ids, loss } of instance.sequences) {
-          counts.tokens += ids.length
-          counts.lossTokens += loss.filter(Boolean).length
-        }
-        if (++counts.conversations % 1000 === 0) onProgress(counts.conversations)
+  const files: DatasetManifest['files'] = {}
+  const packTo = options.packing && stage === 'sft' ? maxTokens : null
+  const writers = { train: createSplitWriter(folder, 'train', packTo, files), heldOut: createSplitWriter(folder, 'heldOut', packTo, files) }
+  const counts = { tokens: 0, lossTokens: 0, conversations: 0, tooLong: 0 }
+  for await (const instance of instances) {
+    if (instance.sequences.some(({ ids }) => ids.length > maxTokens)) counts.tooLong++
+    else {
+      writers[isHeldOut(instance.promptText, heldOutShare) ? 'heldOut' : 'train'].add(instance)
+      for (const { ids, loss } of instance.sequences) {
+        counts.tokens += ids.length
+        counts.lossTokens += loss.filter(Boolean).length
       }
+      if (++counts.conversations % 1000 === 0) onProgress(counts.conversations)
     }
-    writers.train.close()
-    writers.heldOut.close()
-    if (writers.train.count() === 0) {
-      throw new AppError('adaptation.noData', `found ${counts.conversations} conversations to train on and ${counts.tooLong} longer than ${maxTokens} tokens, expected at least one${stage === 'dpo' ? ' pair' : ''}`, {
-        params: { stage, found: counts.conversations, tooLong: counts.tooLong, limit: maxTokens },
-        hint: 'DPO needs pairs of chosen and rejected answers. Raise the sequence length if conversations are too long.',
-      })
-    }
-    const manifest: DatasetManifest = {
-      format: 'moe-workbench-conversations', version: 1, recipe, sequencesPerInstance: stage === 'sft' ? 1 : 2,
-      instances: { train: writers.train.count(), heldOut: writers.heldOut.count() }, ...counts, files,
-    }
-    await writeFileAtomic(join(temporary, 'manifest.json'), [`${JSON.stringify(manifest, null, 2)}\n`])
-    return manifest
-  })
+  }
+  writers.train.close()
+  writers.heldOut.close()
+  if (writers.train.count() === 0) {
+    throw new AppError('adaptation.noData', `found ${counts.conversations} conversations to train on and ${counts.tooLong} longer than ${maxTokens} tokens, expected at least one${stage === 'dpo' ? ' pair' : ''}`, {
+      params: { stage, found: counts.conversations, tooLong: counts.tooLong, limit: maxTokens },
+      hint: 'DPO needs pairs of chosen and rejected answers. Raise the sequence length if conversations are too long.',
+    })
+  }
+  const manifest: DatasetManifest = {
+    format: 'moe-workbench-conversations', version: 1, recipe, sequencesPerInstance: stage === 'sft' ? 1 : 2,
+    instances: { train: writers.train.count(), heldOut: writers.heldOut.count() }, ...counts, files,
+  }
+  writeFileSync(join(folder, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
+  return manifest
 }
 
 function damaged(folder: string, file: string): AppError {
@@ -137,7 +134,11 @@ export async function openDataset(folder: string): Promise<Dataset> {
   const parsed = datasetManifestSchema.safeParse(JSON.parse(text))
   if (!parsed.success) throw damaged(folder, 'manifest.json')
   const manifest = parsed.data
-  for (const [name, { sha256 }] of Object.entries(manifest.files)) if ((await sha256File(join(folder, name))) !== sha256) throw damaged(folder, name)
+  for (const [name, { sha256 }] of Object.entries(manifest.files)) {
+    const found = createHash('sha256')
+    for await (const chunk of createReadStream(join(folder, name), { highWaterMark: 1 << 20 })) found.update(chunk as Buffer)
+    if (found.digest('hex') !== sha256) throw damaged(folder, name)
+  }
   const opened = Object.fromEntries(datasetSplits.map((split) => [split, openSplit(folder, split)])) as Record<DatasetSplit, ReturnType<typeof openSplit>>
   return {
     manifest,

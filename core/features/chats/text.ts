@@ -1,5 +1,4 @@
 /** A chat as text: what the model is given, and what the chat is called. */
-import { renderChat, segmentsToText, type ChatTemplate, type Turn } from '#core/shared/chat-templates.ts'
 import type { Message } from '#core/shared/chats.ts'
 
 /**
@@ -11,16 +10,6 @@ export function promptOf(messages: readonly Pick<Message, 'role' | 'text'>[]): s
 }
 
 const longestTitle = 48
-
-/**
- * The whole chat as a model was adapted to read it, up to the header of its reply. The end-of-text token at the beginning is left out: every
- * prompt gets it.
- */
-export function templatedPrompt(template: ChatTemplate, messages: readonly Pick<Message, 'role' | 'text'>[], eosToken: string): string {
-  const turns = messages.map(({ role, text }): Turn => ({ role: role === 'user' ? 'user' : 'assistant', content: text }))
-  const segments = renderChat(template, turns, { reply: true })
-  return segmentsToText(segments[0]?.text === null ? segments.slice(1) : segments, eosToken)
-}
 
 /** The first words of a text, whole words where it has any (Chinese has no spaces: there it is cut by characters). */
 export function titleOf(text: string): string {
