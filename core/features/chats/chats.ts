@@ -75,7 +75,7 @@ function newMessage({ host }: Services, message: Pick<Message, 'role' | 'text'> 
   return { id: host.newId(), tokens: [], createdAt: host.now(), end: null, tokensPerSecond: null, firstTokenMs: null, seed: null, ...message }
 }
 
-/** What the model is asked after these messages; a chat outgrows the context, so it is cut. */
+/** What the model is asked after these messages: an adapted one the turns of its template, a base model the text. A chat outgrows the context, so it is cut. */
 const requestOf = (messages: readonly Message[], { maxTokens, temperature, topP, seed }: Sampling & { seed: number }, isAdapted: boolean): CompletionRequest => ({
   prompt: isAdapted ? { kind: 'turns', turns: messages.map(({ role, text }) => ({ role: role === 'user' ? 'user' : 'assistant', content: text })) } : { kind: 'text', text: promptOf(messages) }, maxTokens, temperature, topP, seed, stop: [], echo: 'none', alternatives: null, routing: true, cutToFit: true,
 })
