@@ -4,6 +4,7 @@
  */
 import type { FromRunner, Job, ToRunner } from '#core/shared/jobs.ts'
 import { toErrorData } from '#core/shared/errors.ts'
+import { runAnalyzeJob, runRouteJob } from './runner/analyze-job.ts'
 import type { JobContext } from './runner/context.ts'
 import { runDevicesJob, runMeasureJob } from './runner/devices-job.ts'
 import { runInferJob } from './runner/infer-job.ts'
@@ -64,6 +65,10 @@ async function runJob(job: Job, context: JobContext): Promise<'done' | 'stopped'
       return runTrainJob(job, context)
     case 'infer':
       return runInferJob(job, context)
+    case 'analyze':
+      return runAnalyzeJob(job, context)
+    case 'route':
+      return runRouteJob(job, context)
     case 'devices':
       return runDevicesJob(job, context)
     case 'measure':
