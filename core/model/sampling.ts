@@ -66,8 +66,11 @@ function drawNucleus(logits: ArrayLike<number>, { temperature, topP }: SamplingS
 /** Picks the next token from `logits` [V]. */
 export function sampleToken(logits: ArrayLike<number>, settings: SamplingSettings, random: Random): Sample {
   const id = settings.temperature === 0 ? argmax(logits) : drawNucleus(logits, settings, random)
-  return { id, logProbability: logits[id]! - logSumExp(logits) }
+  return scoreToken(logits, id)
 }
+
+/** A given token as if it had been drawn. */
+export const scoreToken = (logits: ArrayLike<number>, id: number): Sample => ({ id, logProbability: logits[id]! - logSumExp(logits) })
 
 /** The `count` most probable tokens, most probable first. */
 export function mostProbable(logits: ArrayLike<number>, count: number): Sample[] {

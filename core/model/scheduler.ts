@@ -12,24 +12,30 @@ import type { ModelConfig } from '#core/shared/models.ts'
 import { createRandom, type Random } from '#core/shared/random.ts'
 import type { PackedWeights } from './packed-weights.ts'
 import type { Weights } from './parameters.ts'
-import { mostProbable, sampleToken, type Sample, type SamplingSettings } from './sampling.ts'
+import { mostProbable, sampleToken, scoreToken, type Sample, type SamplingSettings } from './sampling.ts'
 import { createSequences, type LayerRouting } from './sequences.ts'
 
 export type GenerationRequest = {
   /** Ids, at least one. */
   prompt: readonly number[]
-  /** At least 1; with the prompt at most the capacity. */
+  /** 0 only where the prompt is scored; with the prompt at most the capacity. */
   maxTokens: number
   sampling: SamplingSettings & { seed: number }
   /** Ids that end the text, of which they are no part. */
   stopIds?: readonly number[]
   /** Most probable tokens to report beside each. Default 0. */
   alternatives?: number
+  /** Reports a stop id as the last token of the text. Default false. */
+  reportStop?: boolean
+  /** Reports the tokens of the prompt, each scored given those before it; the whole prompt is fed then. */
+  onPrompt?(tokens: PromptToken[]): void
   /** Reports every token's experts, which are known when the token has gone through the model: one step later. */
   routing?: boolean
 }
 
 export type GeneratedToken = Sample & { alternatives: Sample[]; layers: LayerRouting[] }
+/** The first of a prompt has nothing before it. */
+export type PromptToken = Omit<GeneratedToken, 'logProbability'> & { logProbability: number | null }
 export type GenerationEnd = { end: 'length' | 'stop' | 'cancelled'; tokens: number }
 export type Generation = {
   /** Rejects when the backend fails. */
@@ -57,6 +63,8 @@ type Text = {
   random: Random
   todo: readonly number[]
   next: Omit<GeneratedToken, 'layers'> | null
+  /** The score of the next token of a prompt that is scored. */
+  ahead: Pick<PromptToken, 'logProbability' | 'alternatives'>
   made: number
   isCancelled: boolean
   fedAt: number
@@ -94,14 +102,16 @@ export function createScheduler(backend: Backend, config: ModelConfig, weights: 
     const { text } = slot
     text.onToken({ ...text.next!, layers })
     if (text.isCancelled) leave(slot, 'cancelled')
+    else if (text.request.stopIds?.includes(text.next!.id)) leave(slot, 'stop')
     else if (text.made === text.request.maxTokens) leave(slot, 'length')
   }
 
   const draw = (slot: Busy, logits: Float32Array): void => {
     const { text } = slot
-    const { sampling, stopIds = [], alternatives = 0, routing = false } = text.request
+    const { sampling, stopIds = [], alternatives = 0, routing = false, reportStop = false, maxTokens } = text.request
+    if (maxTokens === 0) return leave(slot, 'length')
     const sample = sampleToken(logits, sampling, text.random)
-    if (stopIds.includes(sample.id)) return leave(slot, 'stop')
+    if (stopIds.includes(sample.id) && !reportStop) return leave(slot, 'stop')
     text.made++
     text.next = { ...sample, alternatives: mostProbable(logits, alternatives) }
     if (!routing) report(slot, [])
@@ -113,7 +123,7 @@ export function createScheduler(backend: Backend, config: ModelConfig, weights: 
       const text = waiting.shift()!
       const { prompt } = text.request
       // The last token is always fed, for its logits. Of equals, the cache that was left alone longest.
-      const reused = (slot: Slot): number => commonLength(slot.ids, prompt.slice(0, -1))
+      const reused = (slot: Slot): number => (text.request.onPrompt ? 0 : commonLength(slot.ids, prompt.slice(0, -1)))
       const slot = free.reduce((a, b) => (reused(b) > reused(a) || (reused(b) === reused(a) && b.usedAt < a.usedAt) ? b : a))
       slot.ids.length = reused(slot)
       sequences.truncate(slot.sequence, slot.ids.length)
@@ -122,13 +132,27 @@ export function createScheduler(backend: Backend, config: ModelConfig, weights: 
     }
   }
 
+  /** Feeds ids of a prompt that is scored and reports them; the logits after the last. */
+  const feedScored = async ({ sequence, text }: Busy, ids: readonly number[]): Promise<Float32Array> => {
+    const { alternatives = 0, routing = false, onPrompt } = text.request
+    const logits = await sequences.feedAll(sequence, ids)
+    const tokens: PromptToken[] = []
+    for (const [row, id] of ids.entries()) {
+      tokens.push({ id, ...text.ahead, layers: routing ? await sequences.routing(row) : [] })
+      const next = text.todo[row + 1]
+      if (next !== undefined) text.ahead = { logProbability: scoreToken(logits[row]!, next).logProbability, alternatives: mostProbable(logits[row]!, alternatives) }
+    }
+    onPrompt!(tokens)
+    return logits.at(-1)!
+  }
+
   const feedChunk = async (): Promise<void> => {
     const slot = busy(({ todo }) => todo.length > 0).sort((a, b) => a.text.fedAt - b.text.fedAt)[0]
     if (!slot) return
     const { text } = slot
     const ids = text.todo.slice(0, chunkTokens)
     text.fedAt = ++clock
-    const logits = await sequences.feed(slot.sequence, ids)
+    const logits = await (text.request.onPrompt ? feedScored(slot, ids) : sequences.feed(slot.sequence, ids))
     slot.ids.push(...ids)
     text.todo = text.todo.slice(ids.length)
     if (text.todo.length === 0) draw(slot, logits)
@@ -181,8 +205,8 @@ export function createScheduler(backend: Backend, config: ModelConfig, weights: 
   return {
     capacity,
     submit(request, onToken) {
-      const { prompt, maxTokens, sampling } = request
-      if (prompt.length === 0 || maxTokens < 1) throw new Error('scheduler: a prompt has at least one token, and a text too')
+      const { prompt, maxTokens, sampling, onPrompt } = request
+      if (prompt.length === 0 || maxTokens < (onPrompt ? 0 : 1)) throw new Error('scheduler: a prompt has at least one token, and a text too')
       if (prompt.length + maxTokens > capacity) {
         const params = { found: prompt.length + maxTokens, expected: capacity }
         throw new AppError('tokens.tooLong', `prompt (${prompt.length}) + text (${maxTokens}) exceed ${capacity} tokens`, { params, hint: 'Shorten the prompt or ask for fewer tokens.' })
@@ -190,7 +214,7 @@ export function createScheduler(backend: Backend, config: ModelConfig, weights: 
       let text!: Text
       const done = new Promise<GenerationEnd>((resolve, reject) => {
         const finish = (end: GenerationEnd['end']): void => resolve({ end, tokens: text.made })
-        text = { request, onToken, random: createRandom(sampling.seed, 'sampling'), todo: prompt, next: null, made: 0, isCancelled: false, fedAt: 0, finish, fail: reject }
+        text = { request, onToken, random: createRandom(sampling.seed, 'sampling'), todo: prompt, next: null, ahead: { logProbability: null, alternatives: [] }, made: 0, isCancelled: false, fedAt: 0, finish, fail: reject }
       })
       waiting.push(text)
       wake()

@@ -21,6 +21,8 @@ export type Sequences = {
   length(sequence: number): number
   /** Feeds tokens after those in the cache; gives the logits [V] after the last one, good until the next feed or step. Throws when they do not fit. */
   feed(sequence: number, ids: ArrayLike<number>): Promise<Float32Array>
+  /** As feed, but gives the logits after each of the tokens: a chunk of a prompt that is scored, at most 512. */
+  feedAll(sequence: number, ids: ArrayLike<number>): Promise<Float32Array[]>
   /** Feeds one token of each of several different sequences; gives the logits [V] after each, in their order, good until the next feed or step. */
   step(tokens: readonly { sequence: number; id: number }[]): Promise<Float32Array[]>
   /** Routing of token `row` of the last step, or of the last token fed, by layer with experts. */
@@ -41,8 +43,8 @@ const passSizes = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512]
 export function createSequences(backend: Backend, c: ModelConfig, weights: Weights | PackedWeights, { count, capacity }: { count: number; capacity: number }): Sequences {
   const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => i)
   const routed = moeLayers(c)
-  const rowsOf = (name: string): Tensor[] => layers.map((i) => persistent(`${name}.${i}`, [count * capacity, keyValueWidth(c)]))
-  const cache: Cache = { keys: rowsOf('cache.k'), values: rowsOf('cache.v') }
+  const cacheRows = (name: string): Tensor[] => layers.map((i) => persistent(`${name}.${i}`, [count * capacity, keyValueWidth(c)]))
+  const cache: Cache = { keys: cacheRows('cache.k'), values: cacheRows('cache.v') }
   const allocated: Tensor[][] = [[...cache.keys, ...cache.values]]
   backend.allocate(allocated[0]!)
   const lengths = new Array<number>(count).fill(0)
@@ -91,6 +93,11 @@ export function createSequences(backend: Backend, c: ModelConfig, weights: Weigh
 
   const logitsOf = async (pass: Pass): Promise<Float32Array> => (await backend.read(pass.logits, pass.buffer)) as Float32Array
 
+  const rowsOf = async (pass: Pass, count: number): Promise<Float32Array[]> => {
+    const logits = await logitsOf(pass)
+    return Array.from({ length: count }, (_, i) => logits.subarray(i * c.vocab_size, (i + 1) * c.vocab_size))
+  }
+
   const requireRoom = (sequence: number, more: number): void => {
     const length = lengths[sequence]
     if (length === undefined) throw new Error(`generator: there is no sequence ${sequence}`)
@@ -111,12 +118,16 @@ export function createSequences(backend: Backend, c: ModelConfig, weights: Weigh
       }
       return logitsOf(pass!)
     },
+    async feedAll(sequence, ids) {
+      requireRoom(sequence, ids.length)
+      const start = lengths[sequence]!
+      return rowsOf(await run(Array.from({ length: ids.length }, (_, i) => ({ id: ids[i]!, position: start + i, sequence })), true), ids.length)
+    },
     async step(tokens) {
       if (new Set(tokens.map(({ sequence }) => sequence)).size < tokens.length) throw new Error('generator: a step takes one token of a sequence')
       tokens.forEach(({ sequence }) => requireRoom(sequence, 1))
       const pass = await run(tokens.map(({ sequence, id }) => ({ id, sequence, position: lengths[sequence]! })), true)
-      const logits = await logitsOf(pass)
-      return tokens.map((_, i) => logits.subarray(i * c.vocab_size, (i + 1) * c.vocab_size))
+      return rowsOf(pass, tokens.length)
     },
     async routing(row) {
       if (!lastPass) return []
