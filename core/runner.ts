@@ -7,6 +7,7 @@ import { toErrorData } from '#core/shared/errors.ts'
 import { runAnalyzeJob, runRouteJob } from './runner/analyze-job.ts'
 import type { JobContext } from './runner/context.ts'
 import { runDevicesJob, runMeasureJob } from './runner/devices-job.ts'
+import { runEvaluateJob } from './runner/evaluate-job.ts'
 import { runInferJob } from './runner/infer-job.ts'
 import { runBuildMixJob, runPreviewFiltersJob } from './runner/mix-jobs.ts'
 import { runProbeJob } from './runner/probe-job.ts'
@@ -69,6 +70,8 @@ async function runJob(job: Job, context: JobContext): Promise<'done' | 'stopped'
       return runAnalyzeJob(job, context)
     case 'route':
       return runRouteJob(job, context)
+    case 'evaluate':
+      return runEvaluateJob(job, context)
     case 'devices':
       return runDevicesJob(job, context)
     case 'measure':

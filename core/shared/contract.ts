@@ -1,10 +1,12 @@
 /** The whole contract: what any client may call, whatever the transport. One property per noun, each from its own file. */
 import { analysesContract } from './analyses.ts'
+import { apiServerContract } from './api-server.ts'
 import { buildsContract } from './builds.ts'
 import { chatsContract } from './chats.ts'
 import { checkpointsContract } from './checkpoints.ts'
 import { devicesContract } from './devices.ts'
 import { estimatesContract } from './estimates.ts'
+import { evaluationsContract } from './evaluations.ts'
 import { experimentsContract } from './experiments.ts'
 import { lineageContract } from './lineage.ts'
 import { mixesContract } from './mixes.ts'
@@ -16,11 +18,13 @@ import { tokenizersContract } from './tokenizers.ts'
 
 export const contract = {
   analyses: analysesContract,
+  apiServer: apiServerContract,
   builds: buildsContract,
   chats: chatsContract,
   checkpoints: checkpointsContract,
   devices: devicesContract,
   estimates: estimatesContract,
+  evaluations: evaluationsContract,
   experiments: experimentsContract,
   lineage: lineageContract,
   mixes: mixesContract,
