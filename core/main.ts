@@ -25,6 +25,7 @@ import { createOrphans } from './features/jobs/orphans.ts'
 import { createSupervisor } from './features/jobs/supervisor.ts'
 import { createTasks } from './features/jobs/tasks.ts'
 import { estimatesRouter } from './features/estimates/estimates.ts'
+import { exchangeRouter } from './features/exchange/exchange.ts'
 import { experimentsRouter } from './features/experiments/experiments.ts'
 import { lineageRouter } from './features/lineage/lineage.ts'
 import { mixesRouter } from './features/mixes/mixes.ts'
@@ -41,6 +42,7 @@ import { tokenizersRouter } from './features/tokenizers/tokenizers.ts'
 import { planOnMachine } from './runner/memory-plan.ts'
 import type { BuildEvent } from './shared/builds.ts'
 import type { contract } from './shared/contract.ts'
+import type { Transfer } from './shared/exchange.ts'
 import type { Host } from './shared/host.ts'
 import type { SourceEvent } from './shared/sources.ts'
 import { endOpenMessages } from './store/chats.ts'
@@ -71,6 +73,7 @@ const router = api.router({
   checkpoints: checkpointsRouter,
   devices: devicesRouter,
   estimates: estimatesRouter,
+  exchange: exchangeRouter,
   experiments: experimentsRouter,
   lineage: lineageRouter,
   mixes: mixesRouter,
@@ -112,6 +115,8 @@ async function openServices(host: Host): Promise<Services> {
     events: createRunNews(),
     sourceNews: createHub<SourceEvent>(latestOfEach),
     buildNews: createHub<BuildEvent>(latestOfEach),
+    transfers: new Map<string, Transfer>(),
+    transferNews: createHub<Transfer>(latestOfEach),
     tasks: createTasks({ host, store }),
     devices: createDevices({ host, store }),
     inference: createInferencePool({ host, store }),
@@ -133,7 +138,7 @@ async function openServices(host: Host): Promise<Services> {
 }
 
 /** A watcher that reads slowly gets only how each thing stands now. */
-function latestOfEach<E extends SourceEvent | BuildEvent>(queue: E[], event: E): void {
+function latestOfEach<E extends SourceEvent | BuildEvent | Transfer>(queue: E[], event: E): void {
   const idOf = (one: E): string => ('id' in one ? one.id : 'source' in one ? one.source.id : one.build.id)
   const waiting = queue.findIndex((one) => idOf(one) === idOf(event))
   if (waiting >= 0) queue.splice(waiting, 1)
@@ -148,11 +153,11 @@ async function afterOrphan(services: Services, runId: string): Promise<void> {
   services.supervisor.pump()
 }
 
-async function closeServices({ orphans, supervisor, tasks, inference, devices, events, sourceNews, buildNews, store }: Services): Promise<void> {
+async function closeServices({ orphans, supervisor, tasks, inference, devices, events, sourceNews, buildNews, transferNews, store }: Services): Promise<void> {
   orphans.close()
   devices.close()
   await Promise.all([supervisor.close(), inference.close(), tasks.close()])
-  for (const hub of [events, sourceNews, buildNews]) hub.close()
+  for (const hub of [events, sourceNews, buildNews, transferNews]) hub.close()
   // Streams that just ended write their last state.
   await new Promise((resolve) => setTimeout(resolve, 20))
   store.close()

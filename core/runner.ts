@@ -6,6 +6,7 @@ import type { FromRunner, Job, ToRunner } from '#core/shared/jobs.ts'
 import { toErrorData } from '#core/shared/errors.ts'
 import type { JobContext } from './runner/context.ts'
 import { runDevicesJob, runMeasureJob } from './runner/devices-job.ts'
+import { runExportJob, runImportJob } from './runner/exchange-jobs.ts'
 import { runInferJob } from './runner/infer-job.ts'
 import { runBuildMixJob, runPreviewFiltersJob } from './runner/mix-jobs.ts'
 import { runProbeJob } from './runner/probe-job.ts'
@@ -62,6 +63,10 @@ async function runJob(job: Job, context: JobContext): Promise<'done' | 'stopped'
       return runBuildMixJob(job, context)
     case 'train':
       return runTrainJob(job, context)
+    case 'importModel':
+      return runImportJob(job, context)
+    case 'exportModel':
+      return runExportJob(job, context)
     case 'infer':
       return runInferJob(job, context)
     case 'devices':

@@ -3,6 +3,7 @@ import { buildsContract } from './builds.ts'
 import { chatsContract } from './chats.ts'
 import { checkpointsContract } from './checkpoints.ts'
 import { devicesContract } from './devices.ts'
+import { exchangeContract } from './exchange.ts'
 import { estimatesContract } from './estimates.ts'
 import { experimentsContract } from './experiments.ts'
 import { lineageContract } from './lineage.ts'
@@ -19,6 +20,7 @@ export const contract = {
   checkpoints: checkpointsContract,
   devices: devicesContract,
   estimates: estimatesContract,
+  exchange: exchangeContract,
   experiments: experimentsContract,
   lineage: lineageContract,
   mixes: mixesContract,
