@@ -56,6 +56,11 @@ export const opTable = {
     optional: { add: 'T D' },
   },
 
+  /** y = (x − mean(x))·rstd, rstd = (var(x) + eps)^-½ (LayerNorm without weights, arXiv 1607.06450). */
+  layerNormForward: { out: { y: 'T D', rstd: 'T' }, in: { x: 'T D' }, attrs: ['eps'] },
+  /** dX = add + rstd·(dY − mean(dY) − n·mean(dY·n)), n = (x − mean(x))·rstd. */
+  layerNormBackward: { out: { dX: 'T D' }, in: { dY: 'T D', x: 'T D', rstd: 'T' }, optional: { add: 'T D' } },
+
   /** y = x·weightᵀ + add. */
   linearForward: { out: { y: 'T N' }, in: { x: 'T J', weight: 'N J' }, optional: { add: 'T N' } },
   /** dX = dY·weight + add. */
@@ -103,17 +108,35 @@ export const opTable = {
   routerTopKForward: { out: { experts: 'i32 T K' }, in: { probs: 'T E' } },
   /** gate[t,j] = probs[t, experts[t,j]], divided by its sum over j when `normalise` is 1 (norm_topk_prob). */
   routerGateForward: { out: { gate: 'T K' }, in: { probs: 'T E', experts: 'i32 T K' }, attrs: ['normalise'] },
-  /** losses[layer] = (E·Σ f_i·P_i, mean lse²): load balance and router z of one layer, unscaled (reference §1.6, §1.7); f = counts/(T·K). */
+  /** losses[layer] = (E·Σ f_i·P_i, mean lse²): load balance and router z of one layer, unscaled (reference §1.6, §1.7); f = counts/assignments. */
   routerLossForward: {
     inout: { losses: 'L 2' },
     in: { probs: 'T E', lse: 'T', counts: 'i32 E' },
-    attrs: ['K', 'layer'],
+    attrs: ['assignments', 'layer'],
   },
   /** dLogits from dGate, plus loadBalanceScale·∂LB + routerZScale·∂z of this layer. counts is a constant of the derivative. */
   routerBackward: {
     out: { dLogits: 'T E' },
     in: { dGate: 'T K', probs: 'T E', lse: 'T', experts: 'i32 T K', gate: 'T K', counts: 'i32 E' },
     attrs: ['normalise', 'loadBalanceScale', 'routerZScale'],
+  },
+
+  /** total = counts + add: the load of several layers that share their experts. */
+  addCountsForward: { out: { total: 'i32 E' }, in: { counts: 'i32 E' }, optional: { add: 'i32 E' } },
+  /**
+   * Expert choice (arXiv 2202.09368): of every `sequence` tokens each expert takes the `capacity` most probable, of equals the earlier. Slots as
+   * moeDispatchForward makes them, tokens ascending; an assignment's index is t·E + e, and tokenSlot is −1 where e has not taken t.
+   */
+  expertChoiceForward: {
+    out: { counts: 'i32 E', offsets: 'i32 E+1', slotToken: 'i32 S', slotIndex: 'i32 S', tokenSlot: 'i32 T E' },
+    in: { probs: 'T E' },
+    attrs: ['sequence', 'capacity'],
+  },
+  /** dLogits from dGate where an expert has taken the token, plus routerZScale·∂z. Load is balanced by construction. */
+  expertChoiceBackward: {
+    out: { dLogits: 'T E' },
+    in: { dGate: 'T E', probs: 'T E', lse: 'T', tokenSlot: 'i32 T E' },
+    attrs: ['routerZScale'],
   },
 
   /** Sorts the S = T·K assignments by expert, stable in token order: counts, offsets (prefix sums), slotToken (slot -> token), slotIndex (slot -> t·K + j), tokenSlot (its inverse). */
@@ -141,12 +164,15 @@ export const opTable = {
   },
   /** a = gate·silu(h[:F])·h[F:], gate of the slot: scaling here instead of after the down projection leaves nothing of width D to keep (arXiv 2512.14080). */
   swigluForward: { out: { a: 'S F' }, in: { h: 'S 2*F', gate: 'T K', slotIndex: 'i32 S' } },
-  /** Gradients of swigluForward; dGate = Σ_F dA·silu(h[:F])·h[F:]. */
+  /** Gradients of swigluForward; dGate = Σ_F dA·silu(h[:F])·h[F:], undefined for a gate that no slot reads. */
   swigluBackward: {
     out: { dH: 'S 2*F', dGate: 'T K' },
     in: { dA: 'S F', h: 'S 2*F', gate: 'T K', slotIndex: 'i32 S' },
   },
-  /** y[t] = add[t] + Σ_j slots[tokenSlot[t,j]], j ascending. */
+  /** a = silu(h[:F])·h[F:]: the experts that every token reaches, and dense layers. */
+  denseSwigluForward: { out: { a: 'T F' }, in: { h: 'T 2*F' } },
+  denseSwigluBackward: { out: { dH: 'T 2*F' }, in: { dA: 'T F', h: 'T 2*F' } },
+  /** y[t] = add[t] + Σ_j slots[tokenSlot[t,j]], j ascending; a negative slot adds nothing. */
   moeCombineForward: { out: { y: 'T D' }, in: { slots: 'S D', tokenSlot: 'i32 T K' }, optional: { add: 'T D' } },
 
   /** loss[t] = lse − logit of targets[t], logits = x·weightᵀ never stored whole; a negative target gives loss 0. */

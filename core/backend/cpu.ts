@@ -85,7 +85,7 @@ function toElements(tensor: Tensor, data: TensorData): Float32Array | Int32Array
 
 /** Whether an op decides on the routing, or its gradient: the router's product stays float32, because a flipped top-k is no rounding error. */
 function routerRecords(plan: Plan): ReadonlySet<OpRecord> {
-  const ofRouter = new Set(plan.records.flatMap(({ op, tensors }) => (op === 'routerSoftmaxForward' ? [tensors[2]] : op === 'routerBackward' ? [tensors[0]] : [])))
+  const ofRouter = new Set(plan.records.flatMap(({ op, tensors }) => (op === 'routerSoftmaxForward' ? [tensors[2]] : op === 'routerBackward' || op === 'expertChoiceBackward' ? [tensors[0]] : [])))
   return new Set(plan.records.filter(({ op, tensors }) => op.startsWith('linear') && tensors.some((tensor) => ofRouter.has(tensor))))
 }
 

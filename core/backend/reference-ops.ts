@@ -2,34 +2,9 @@
  * The loops of the referee: the specification of every op in backend.ts, one function each, float64, no blocking, no tricks.
  * Arguments come by name; the second parameter holds the letters of the shapes. Only clarity counts here.
  */
-import type { OpName, opTable } from './backend.ts'
-
-export type Numbers = Float64Array | Int32Array
-
-type Spec = { out?: object; inout?: object; in?: object; optional?: object; attrs?: readonly string[] }
-type Named<S, K extends keyof Spec> = S extends { readonly [P in K]: infer R } ? { [P in keyof R]: Numbers } : unknown
-type Optional<S> = S extends { readonly optional: infer R } ? { [P in keyof R]?: Numbers } : unknown
-type Attrs<S> = S extends { readonly attrs: readonly (infer A extends string)[] } ? { [P in A]: number } : unknown
-type Args<N extends OpName> = Named<(typeof opTable)[N], 'out'> &
-  Named<(typeof opTable)[N], 'inout'> &
-  Named<(typeof opTable)[N], 'in'> &
-  Optional<(typeof opTable)[N]> &
-  Attrs<(typeof opTable)[N]>
-type Letters = { [letter: string]: number } & Record<
-  'T' | 'D' | 'N' | 'J' | 'H' | 'G' | 'C' | 'E' | 'K' | 'S' | 'F' | 'V' | 'P' | 'W' | 'R' | 'M',
-  number
->
-
-const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x))
-
-/** log Σ exp(x[from..from+size)). */
-function logSumExp(x: Numbers, from: number, size: number): number {
-  let max = -Infinity
-  for (let i = 0; i < size; i++) max = Math.max(max, x[from + i]!)
-  let sum = 0
-  for (let i = 0; i < size; i++) sum += Math.exp(x[from + i]! - max)
-  return max + Math.log(sum)
-}
+import type { OpName } from './backend.ts'
+import { logSumExp, sigmoid, type Args, type Letters, type Numbers } from './reference-args.ts'
+import { referenceMoeOps } from './reference-moe-ops.ts'
 
 /** Rotation of RoPE by `sign`·angle. */
 function rotate(y: Numbers, x: Numbers, positions: Numbers, theta: number, sign: number, { T, H, C }: Letters): void {
@@ -43,13 +18,6 @@ function rotate(y: Numbers, x: Numbers, positions: Numbers, theta: number, sign:
         y[a] = xa * Math.cos(angle) - xb * Math.sin(angle)
         y[b] = xb * Math.cos(angle) + xa * Math.sin(angle)
       }
-}
-
-/** Owner expert of every slot. */
-function slotExpert(offsets: Numbers, S: number): Int32Array {
-  const owner = new Int32Array(S)
-  for (let e = 0; e + 1 < offsets.length; e++) owner.fill(e, offsets[e]!, offsets[e + 1]!)
-  return owner
 }
 
 /** logits of token t against the head. */
@@ -83,6 +51,30 @@ export const referenceOps: { [N in OpName]: (args: Args<N>, letters: Letters) =>
         const i = t * D + d
         dX[i] = (add ? add[i]! : 0) + rstd[t]! * (dY[i]! * weight[d]! - x[i]! * rstd[t]! ** 2 * mean)
         dWeight[d]! += dY[i]! * x[i]! * rstd[t]!
+      }
+    }
+  },
+
+  layerNormForward({ y, rstd, x, eps }, { T, D }) {
+    for (let t = 0; t < T; t++) {
+      let [mean, square] = [0, 0]
+      for (let d = 0; d < D; d++) mean += x[t * D + d]! / D
+      for (let d = 0; d < D; d++) square += (x[t * D + d]! - mean) ** 2
+      rstd[t] = 1 / Math.sqrt(square / D + eps)
+      for (let d = 0; d < D; d++) y[t * D + d] = (x[t * D + d]! - mean) * rstd[t]!
+    }
+  },
+  layerNormBackward({ dX, dY, x, rstd, add }, { T, D }) {
+    for (let t = 0; t < T; t++) {
+      let [mean, meanDY, along] = [0, 0, 0]
+      for (let d = 0; d < D; d++) mean += x[t * D + d]! / D
+      for (let d = 0; d < D; d++) {
+        meanDY += dY[t * D + d]! / D
+        along += (dY[t * D + d]! * (x[t * D + d]! - mean) * rstd[t]!) / D
+      }
+      for (let d = 0; d < D; d++) {
+        const i = t * D + d
+        dX[i] = (add ? add[i]! : 0) + rstd[t]! * (dY[i]! - meanDY - (x[i]! - mean) * rstd[t]! * along)
       }
     }
   },
@@ -195,124 +187,7 @@ export const referenceOps: { [N in OpName]: (args: Args<N>, letters: Letters) =>
     }
   },
 
-  routerSoftmaxForward({ probs, lse, logits }, { T, E }) {
-    for (let t = 0; t < T; t++) {
-      lse[t] = logSumExp(logits, t * E, E)
-      for (let e = 0; e < E; e++) probs[t * E + e] = Math.exp(logits[t * E + e]! - lse[t]!)
-    }
-  },
-  routerTopKForward({ experts, probs }, { T, K, E }) {
-    for (let t = 0; t < T; t++) {
-      const row = Array.from({ length: E }, (_, e) => e)
-      row.sort((a, b) => probs[t * E + b]! - probs[t * E + a]! || a - b)
-      for (let j = 0; j < K; j++) experts[t * K + j] = row[j]!
-    }
-  },
-  routerGateForward({ gate, probs, experts, normalise }, { T, K, E }) {
-    for (let t = 0; t < T; t++) {
-      let sum = 0
-      for (let j = 0; j < K; j++) sum += probs[t * E + experts[t * K + j]!]!
-      for (let j = 0; j < K; j++) gate[t * K + j] = probs[t * E + experts[t * K + j]!]! / (normalise ? sum : 1)
-    }
-  },
-  routerLossForward({ losses, probs, lse, counts, K, layer }, { T, E }) {
-    let loadBalance = 0
-    for (let e = 0; e < E; e++) {
-      let mean = 0
-      for (let t = 0; t < T; t++) mean += probs[t * E + e]! / T
-      loadBalance += E * (counts[e]! / (T * K)) * mean
-    }
-    let z = 0
-    for (let t = 0; t < T; t++) z += lse[t]! ** 2 / T
-    losses[2 * layer] = loadBalance
-    losses[2 * layer + 1] = z
-  },
-  routerBackward({ dLogits, dGate, probs, lse, experts, gate, counts, normalise, loadBalanceScale, routerZScale }, { T, K, E }) {
-    for (let t = 0; t < T; t++) {
-      const dProbs = new Float64Array(E)
-      for (let e = 0; e < E; e++) dProbs[e] = (loadBalanceScale * E * counts[e]!) / (T * K) / T
-      let sum = 0
-      let dot = 0
-      for (let j = 0; j < K; j++) {
-        sum += probs[t * E + experts[t * K + j]!]!
-        dot += dGate[t * K + j]! * gate[t * K + j]!
-      }
-      for (let j = 0; j < K; j++) dProbs[experts[t * K + j]!]! += normalise ? (dGate[t * K + j]! - dot) / sum : dGate[t * K + j]!
-      let mean = 0
-      for (let e = 0; e < E; e++) mean += dProbs[e]! * probs[t * E + e]!
-      for (let e = 0; e < E; e++) dLogits[t * E + e] = probs[t * E + e]! * (dProbs[e]! - mean + (routerZScale * 2 * lse[t]!) / T)
-    }
-  },
-
-  moeDispatchForward({ counts, offsets, slotToken, slotIndex, tokenSlot, experts }, { T, K, E }) {
-    let slot = 0
-    for (let e = 0; e < E; e++) {
-      offsets[e] = slot
-      for (let i = 0; i < T * K; i++) {
-        if (experts[i] !== e) continue
-        slotToken[slot] = Math.floor(i / K)
-        slotIndex[slot] = i
-        tokenSlot[i] = slot++
-      }
-      counts[e] = slot - offsets[e]!
-    }
-    offsets[E] = slot
-  },
-  groupedLinearForward({ y, x, weight, offsets, rows }, { S, N, J }) {
-    const owner = slotExpert(offsets, S)
-    for (let s = 0; s < S; s++)
-      for (let n = 0; n < N; n++) {
-        let sum = 0
-        for (let j = 0; j < J; j++) sum += x[(rows ? rows[s]! : s) * J + j]! * weight[(owner[s]! * N + n) * J + j]!
-        y[s * N + n] = sum
-      }
-  },
-  groupedLinearBackwardInput({ dX, dY, weight, offsets, rows }, { S, N, J }) {
-    const owner = slotExpert(offsets, S)
-    for (let s = 0; s < S; s++)
-      for (let j = 0; j < J; j++) {
-        let sum = 0
-        for (let n = 0; n < N; n++) sum += dY[(rows ? rows[s]! : s) * N + n]! * weight[(owner[s]! * N + n) * J + j]!
-        dX[s * J + j] = sum
-      }
-  },
-  groupedLinearBackwardWeight({ dWeight, dY, x, offsets, rowsY, rowsX }, { E, N, J }) {
-    for (let e = 0; e < E; e++)
-      for (let s = offsets[e]!; s < offsets[e + 1]!; s++)
-        for (let n = 0; n < N; n++)
-          for (let j = 0; j < J; j++)
-            dWeight[(e * N + n) * J + j]! += dY[(rowsY ? rowsY[s]! : s) * N + n]! * x[(rowsX ? rowsX[s]! : s) * J + j]!
-  },
-  swigluForward({ a, h, gate, slotIndex }, { S, F }) {
-    for (let s = 0; s < S; s++)
-      for (let f = 0; f < F; f++) {
-        const g = h[s * 2 * F + f]!
-        a[s * F + f] = gate[slotIndex[s]!]! * g * sigmoid(g) * h[s * 2 * F + F + f]!
-      }
-  },
-  swigluBackward({ dH, dGate, dA, h, gate, slotIndex }, { S, F }) {
-    for (let s = 0; s < S; s++) {
-      const p = gate[slotIndex[s]!]!
-      let dP = 0
-      for (let f = 0; f < F; f++) {
-        const g = h[s * 2 * F + f]!
-        const u = h[s * 2 * F + F + f]!
-        const silu = g * sigmoid(g)
-        dP += dA[s * F + f]! * silu * u
-        dH[s * 2 * F + f] = dA[s * F + f]! * p * u * sigmoid(g) * (1 + g * (1 - sigmoid(g)))
-        dH[s * 2 * F + F + f] = dA[s * F + f]! * p * silu
-      }
-      dGate[slotIndex[s]!] = dP
-    }
-  },
-  moeCombineForward({ y, slots, tokenSlot, add }, { T, D, K }) {
-    for (let t = 0; t < T; t++)
-      for (let d = 0; d < D; d++) {
-        let sum = add ? add[t * D + d]! : 0
-        for (let j = 0; j < K; j++) sum += slots[tokenSlot[t * K + j]! * D + d]!
-        y[t * D + d] = sum
-      }
-  },
+  ...referenceMoeOps,
 
   headCrossEntropyForward({ loss, lse, x, weight, targets }, { T, V, D }) {
     for (let t = 0; t < T; t++) {

@@ -6,7 +6,8 @@ import { elementCount, type Backend, type OpName, type OpRecord, type Plan, type
 import { planScratch } from './planner.ts'
 import { exactBytes, isPacked, unpackNumbers } from './packed.ts'
 import { opArguments, opAttributes, opLetters } from './record.ts'
-import { referenceOps, type Numbers } from './reference-ops.ts'
+import type { Numbers } from './reference-args.ts'
+import { referenceOps } from './reference-ops.ts'
 
 /** Arguments of a record by name (numbers for attributes, arrays for tensors), and the letters of its shapes. */
 function call(record: OpRecord, data: (tensor: Tensor) => Numbers): void {

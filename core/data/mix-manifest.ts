@@ -19,6 +19,8 @@ const domainSchema = z.object({
   fingerprint: z.string(),
   documents: z.int(),
   bytes: z.int(),
+  /** As white space separates them; absent in mixes that were built before they were counted. */
+  words: z.int().optional(),
   validationDocuments: z.int(),
   trainTokens: z.int(),
   validationTokens: z.int(),
@@ -108,8 +110,8 @@ export function mixRow(manifest: MixManifest, name: string, createdAt: number): 
     createdAt,
     vocabularySize: manifest.vocabularySize,
     tokenizerHash: manifest.tokenizerHash,
-    domains: manifest.domains.map(({ name: domain, licence, documents, bytes, trainTokens, validationTokens, epochs = 1 }) => ({
-      name: domain, licence, documents, bytes, trainTokens, validationTokens, epochs,
+    domains: manifest.domains.map(({ name: domain, licence, documents, bytes, words = null, trainTokens, validationTokens, epochs = 1 }) => ({
+      name: domain, licence, documents, bytes, words, trainTokens, validationTokens, epochs,
     })),
     trainTokens: sum((domain) => domain.trainTokens),
     validationTokens: sum((domain) => domain.validationTokens),

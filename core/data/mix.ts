@@ -7,6 +7,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { AppError } from '#core/shared/errors.ts'
 import type { Source } from './documents.ts'
+import { countWords } from './filters/words.ts'
 import { indexFile, mixHashOf, mixIdOf, tokenFile, verifyMix, type ManifestDomain, type MixManifest } from './mix-manifest.ts'
 import { createPause, type Pause } from './pause.ts'
 import { defaultSplit, documentHash, scanDomain, type DomainScan, type SplitOptions } from './split.ts'
@@ -14,7 +15,7 @@ import { createHashedFile, createTokenWriter, tokenBytesFor, type FileRecord } f
 import { serializeTokenizer, type Tokenizer } from './tokenizer.ts'
 
 /** Raise it when the same inputs would give other bytes. */
-const buildVersion = 1
+const buildVersion = 2
 
 export type MixPlan = { id: string; tokenizer: Tokenizer; eosId: number; sources: { source: Source; scan: DomainScan }[] }
 
@@ -46,7 +47,7 @@ async function buildDomain(plan: MixPlan, index: number, folder: string, afterDo
   const paths = { train: tokenFile(source.name, 'train'), validation: tokenFile(source.name, 'validation'), index: indexFile(source.name) }
   const writers = { train: createTokenWriter(join(folder, paths.train), tokenBytes), validation: createTokenWriter(join(folder, paths.validation), tokenBytes) }
   const indexWriter = createHashedFile(join(folder, paths.index))
-  let [documents, validationDocuments] = [0, 0]
+  let [documents, words, validationDocuments] = [0, 0, 0]
   const close = (): Record<string, FileRecord> => ({
     [paths.train]: writers.train.close(),
     [paths.validation]: writers.validation.close(),
@@ -61,6 +62,7 @@ async function buildDomain(plan: MixPlan, index: number, folder: string, afterDo
       writers[split].write([plan.eosId])
       indexWriter.write(Buffer.from(`${JSON.stringify({ id, split, start, tokens: writers[split].tokens - start, hash })}\n`))
       documents++
+      words += countWords(text)
       if (split === 'validation') validationDocuments++
       await afterDocument()
     }
@@ -76,7 +78,7 @@ async function buildDomain(plan: MixPlan, index: number, folder: string, afterDo
   }
   const tokens = { trainTokens: writers.train.tokens, validationTokens: writers.validation.tokens }
   const { bytes, fingerprint } = scan
-  return { domain: { name: source.name, licence: source.licence, fingerprint, documents, bytes, validationDocuments, ...tokens }, files: close() }
+  return { domain: { name: source.name, licence: source.licence, fingerprint, documents, bytes, words, validationDocuments, ...tokens }, files: close() }
 }
 
 /**

@@ -1,14 +1,14 @@
 /**
  * Natural-log probabilities of given tokens under a model: what perplexity, cloze tasks and eval-logprobs stand on.
  * Sequences are padded to a few lengths, so that any set of them runs on a handful of recorded plans; attention is causal and
- * routing dropless, so padding changes nothing before it.
+ * routing dropless (token choice, as in generation, also of a model trained with expert choice), so padding changes nothing before it.
  */
 import { persistent, type Backend, type PreparedPlan, type Tensor } from '#core/backend/backend.ts'
 import { record } from '#core/backend/record.ts'
 import { modelForward } from '#core/model/olmoe.ts'
 import type { Weights } from '#core/model/parameters.ts'
 import { AppError } from '#core/shared/errors.ts'
-import type { ModelConfig } from '#core/shared/models.ts'
+import { causal, type ModelConfig } from '#core/shared/models.ts'
 
 type Pass = { length: number; plan: PreparedPlan; ids: Tensor; targets: Tensor; loss: Tensor; tensors: Tensor[] }
 
@@ -52,7 +52,7 @@ export function createScorer(backend: Backend, c: ModelConfig, weights: Weights)
     await backend.write(positions, Int32Array.from({ length }, (_, t) => t))
     const plan = await backend.prepare(
       record(`score ${length}`, (b) => {
-        const { final } = modelForward(b, c, weights, { ids, positions, sequence: length })
+        const { final } = modelForward(b, causal(c), weights, { ids, positions, sequence: length })
         b.headCrossEntropyForward({ loss, lse: b.scratch('lse', [length]), x: final, weight: weights.head, targets })
       }),
     )

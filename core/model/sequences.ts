@@ -6,7 +6,7 @@
  */
 import { persistent, type Backend, type PreparedPlan, type Tensor } from '#core/backend/backend.ts'
 import { record } from '#core/backend/record.ts'
-import type { ModelConfig } from '#core/shared/models.ts'
+import { moeLayers, type ModelConfig } from '#core/shared/models.ts'
 import { headForward, keyValueWidth, modelDecode, type Cache } from './olmoe.ts'
 import type { PackedWeights } from './packed-weights.ts'
 import type { Weights } from './parameters.ts'
@@ -23,7 +23,7 @@ export type Sequences = {
   feed(sequence: number, ids: ArrayLike<number>): Promise<Float32Array>
   /** Feeds one token of each of several different sequences; gives the logits [V] after each, in their order. */
   step(tokens: readonly { sequence: number; id: number }[]): Promise<Float32Array[]>
-  /** Routing of token `row` of the last step, or of the last token fed, by layer. */
+  /** Routing of token `row` of the last step, or of the last token fed, by layer with experts. */
   routing(row?: number): Promise<LayerRouting[]>
   /** Forgets all but the first `length` tokens of a sequence. */
   truncate(sequence: number, length: number): void
@@ -40,6 +40,7 @@ const passSizes = [1, 2, 4, 8, 16, 64, 128, 256, 512]
 /** Prepares generation of `count` sequences of at most `capacity` tokens on allocated (or loaded) `weights`. */
 export function createSequences(backend: Backend, c: ModelConfig, weights: Weights | PackedWeights, { count, capacity }: { count: number; capacity: number }): Sequences {
   const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => i)
+  const routed = moeLayers(c)
   const rowsOf = (name: string): Tensor[] => layers.map((i) => persistent(`${name}.${i}`, [count * capacity, keyValueWidth(c)]))
   const cache: Cache = { keys: rowsOf('cache.k'), values: rowsOf('cache.v') }
   const allocated: Tensor[][] = [[...cache.keys, ...cache.values]]
@@ -52,8 +53,8 @@ export function createSequences(backend: Backend, c: ModelConfig, weights: Weigh
     const int = (name: string, size: number): Tensor => persistent(name, [size], 'i32')
     const [ids, positions, rows, last] = [int('ids', tokens), int('positions', tokens), int('rows', tokens), int('last', outputs)]
     const logits = persistent('logits', [outputs, c.vocab_size])
-    const experts = layers.map((i) => persistent(`experts.${i}`, [tokens, c.num_experts_per_tok], 'i32'))
-    const gate = layers.map((i) => persistent(`gate.${i}`, [tokens, c.num_experts_per_tok]))
+    const experts = routed.map((i) => persistent(`experts.${i}`, [tokens, c.num_experts_per_tok], 'i32'))
+    const gate = routed.map((i) => persistent(`gate.${i}`, [tokens, c.num_experts_per_tok]))
     const tensors = [ids, positions, rows, last, logits, ...experts, ...gate]
     backend.allocate(tensors)
     allocated.push(tensors)
@@ -120,7 +121,7 @@ export function createSequences(backend: Backend, c: ModelConfig, weights: Weigh
       const { pass, rows } = lastPass
       const [K, at] = [c.num_experts_per_tok, row ?? rows - 1]
       const rowOf = async (tensor: Tensor): Promise<number[]> => Array.from((await backend.read(tensor)).subarray(at * K, (at + 1) * K))
-      return Promise.all(layers.map(async (i) => ({ experts: await rowOf(pass.experts[i]!), weights: await rowOf(pass.gate[i]!) })))
+      return Promise.all(routed.map(async (_, i) => ({ experts: await rowOf(pass.experts[i]!), weights: await rowOf(pass.gate[i]!) })))
     },
     truncate(sequence, to) {
       lengths[sequence] = Math.min(lengths[sequence]!, to)

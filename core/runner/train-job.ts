@@ -16,6 +16,7 @@ import { resumeCheckpoint, writeCheckpoint } from '#core/train/checkpoint.ts'
 import { sequencesPerMicroBatch, trainerOptionsOf } from '#core/train/options.ts'
 import { runTraining, type LoopState, type ValidationSet } from '#core/train/loop.ts'
 import { createTrainer, type Trainer } from '#core/train/trainer.ts'
+import { startFromCheckpoint } from '#core/train/start.ts'
 import { drawWeights } from '#core/train/weights.ts'
 import type { JobContext } from './context.ts'
 import { kernelsOf, openDevice, peakFor } from './device.ts'
@@ -43,10 +44,16 @@ async function prepareState(job: TrainJob, backend: Backend, trainer: Trainer, c
   if (job.resumeFrom !== null) {
     const state = await resumeCheckpoint(backend, trainer, join(job.paths.library, 'checkpoints', job.resumeFrom))
     context.log('info', `resumed from checkpoint ${job.resumeFrom} at step ${state.step}`)
-    return { step: state.step, tokens: state.tokens, seconds: state.seconds, loaderPosition: state.loaderPosition }
+    return { step: state.step, tokens: state.tokens, seconds: state.seconds, loaderPosition: state.loaderPosition, earlierSteps: state.earlierSteps }
+  }
+  const from = job.config.startFrom
+  if (from !== null) {
+    const start = await startFromCheckpoint(backend, trainer, job.config, from, join(job.paths.library, 'checkpoints', from.checkpointId))
+    context.log('info', `${job.config.stage} from checkpoint ${from.checkpointId}${from.optimizer ? ', with its optimizer state' : ''}, at step ${start.step}`)
+    return start
   }
   await drawWeights(backend, job.config.model, trainer.weights, job.config.seed)
-  return { step: 0, tokens: 0, seconds: 0, loaderPosition: 0 }
+  return { step: 0, tokens: 0, seconds: 0, loaderPosition: 0, earlierSteps: 0 }
 }
 
 /** Continues the recipe's prompts. A model that cannot generate token by token is told of, once per checkpoint. */
@@ -68,7 +75,7 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
   requireVocabulary(config, manifest)
   const instances = openInstances(mixFolder, manifest, 'train', config.sequenceLength)
   const heldOut = openInstances(mixFolder, manifest, 'validation', config.sequenceLength)
-  const order = createTrainingOrder(instances, config.seed)
+  const order = createTrainingOrder(instances, config.dataSeed ?? config.seed)
   const device = await openDevice(config, kernelsOf(job, context))
   const { backend, about } = device
   const peakFlopsPerSecond = await peakFor(device, job.peakFlopsPerSecond)
@@ -80,7 +87,7 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
   context.log('info', `${backend.description}; ${(trainer.plannedBytes / 2 ** 20).toFixed(0)} MiB planned; ${instances.count} instances of ${config.sequenceLength} tokens per epoch`)
   const start = await prepareState(job, backend, trainer, context)
 
-  let parentId = job.resumeFrom
+  let parentId = job.resumeFrom ?? config.startFrom?.checkpointId ?? null
   let records: StepRecord[] = []
   const checkpoint = async (state: LoopState, validationLoss: number | null): Promise<void> => {
     context.send({ type: 'phase', phase: { phase: 'checkpoint', done: 0, total: null, unit: '', etaSeconds: null } })

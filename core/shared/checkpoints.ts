@@ -38,6 +38,8 @@ export const trainingStateSchema = z.object({
   seconds: z.number(),
   /** Instances of the mix's global order that have been consumed. */
   loaderPosition: z.int(),
+  /** Steps that the moments saw before the run's own first one: an earlier stage's, whose moments it took over. */
+  earlierSteps: z.int().default(0),
   /** State of the run's random generator (nothing draws from it after initialisation yet). */
   rng: z.array(z.number()),
   config: runConfigSchema,

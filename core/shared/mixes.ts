@@ -13,6 +13,8 @@ export const mixDomainSchema = z.object({
   licence: z.string(),
   documents: z.int(),
   bytes: z.number(),
+  /** As white space separates them; null where they were not counted. */
+  words: z.int().nullable().default(null),
   trainTokens: z.int(),
   validationTokens: z.int(),
   /** Times that one pass over the mix sees the training text. */

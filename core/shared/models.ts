@@ -88,6 +88,11 @@ export function expertCapacity(c: ModelConfig, sequence: number): number {
   return Math.min(sequence, Math.max(1, Math.floor((c.num_experts_per_tok * sequence) / c.num_experts)))
 }
 
+/** The model as it generates and is scored: experts cannot choose among tokens that are yet to come, so tokens choose. */
+export function causal(c: ModelConfig): ModelConfig {
+  return { ...c, routing: 'token_choice' }
+}
+
 /** Whether a model is OLMoE as transformers knows it, and not one of this family's variants. */
 export function isOlmoe(c: ModelConfig): boolean {
   return (

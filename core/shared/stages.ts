@@ -2,6 +2,7 @@
  * Recipes of later stages: what annealing, continuing, forking and upcycling take over from the run whose checkpoint they start from,
  * and what they set themselves (reference sections 2 and 4.1.5). A proposal: everything in it can be changed before it is created.
  */
+import type { ModelConfig } from './models.ts'
 import { learningRateFactor } from './run-control.ts'
 import type { RunConfig, Stage } from './runs.ts'
 
@@ -40,7 +41,7 @@ export function recipeFor(stage: Exclude<Stage, 'pretrain' | 'import'>, { checkp
     case 'fork':
       return { ...base, steps: Math.max(config.steps, step + 1), control: { ...config.control, learningRateChanges: keptChanges(config, step) } }
     case 'upcycle':
-      return { ...base, model: upcycledModel(config), optimizer: { ...config.optimizer, scheduleSteps: null } }
+      return { ...base, model: upcycledModel(config.model), optimizer: { ...config.optimizer, scheduleSteps: null } }
   }
 }
 
@@ -49,7 +50,8 @@ const keptChanges = (config: RunConfig, step: number): RunConfig['control']['lea
   return factor === 1 ? [] : [{ fromStep: step + 1, factor }]
 }
 
-/** Every expert gets the dense network's width: cloning keeps it whole. */
-function upcycledModel({ model }: RunConfig): RunConfig['model'] {
-  return { ...model, ...upcycleExperts, intermediate_size: model.dense_intermediate_size ?? model.intermediate_size, dense_intermediate_size: null }
+/** Every expert gets the dense network's width: cloning keeps it whole. Layers that stay dense keep theirs. */
+export function upcycledModel(model: ModelConfig, experts = upcycleExperts): ModelConfig {
+  const width = model.dense_intermediate_size ?? model.intermediate_size
+  return { ...model, ...experts, num_shared_experts: 0, intermediate_size: width, dense_intermediate_size: model.decoder_sparse_step > 1 ? width : null }
 }

@@ -60,10 +60,16 @@ export function readCheckpoint(folder: string): { manifest: CheckpointManifest; 
   }
 }
 
-/** Loads weights and moments of a verified checkpoint into the trainer; returns its training state. */
-export async function resumeCheckpoint(backend: Backend, trainer: Trainer, folder: string): Promise<TrainingState> {
+/** The training state of a checkpoint all of whose files are what its manifest says. */
+export async function readVerified(folder: string): Promise<TrainingState> {
   const { manifest, state } = readCheckpoint(folder)
   await verifyFiles(folder, manifest)
+  return state
+}
+
+/** Loads weights and moments of a verified checkpoint into the trainer; returns its training state. */
+export async function resumeCheckpoint(backend: Backend, trainer: Trainer, folder: string): Promise<TrainingState> {
+  const state = await readVerified(folder)
   await loadWeightsInto(backend, folder, state.config.model, trainer.weights)
   await loadMoments(backend, state.config.model, trainer.moments, join(folder, 'optimizer.safetensors'))
   return state

@@ -5,14 +5,14 @@
  */
 import type { Pending } from '#core/backend/backend.ts'
 import { AppError } from '#core/shared/errors.ts'
-import { trainingFlopsPerToken } from '#core/shared/models.ts'
+import { moeLayers, trainingFlopsPerToken } from '#core/shared/models.ts'
 import { afterSkips, learningRateFactor } from '#core/shared/run-control.ts'
 import type { RunConfig, StepRecord } from '#core/shared/runs.ts'
-import { learningRateAt } from './schedule.ts'
+import { learningRateAt } from '#core/shared/schedule.ts'
 import type { MicroBatch, StepLosses, Trainer } from './trainer.ts'
 
-/** Where a run is: what a checkpoint saves beside the tensors. */
-export type LoopState = { step: number; tokens: number; seconds: number; loaderPosition: number }
+/** Where a run is: what a checkpoint saves beside the tensors. `earlierSteps`: those that its moments saw before its own step 1. */
+export type LoopState = { step: number; tokens: number; seconds: number; loaderPosition: number; earlierSteps: number }
 
 /** The held-out batches of one domain; their lossWeights sum to 1 over the domain. */
 export type ValidationSet = { domain: string; batches: MicroBatch[] }
@@ -111,7 +111,8 @@ export async function runTraining(trainer: Trainer, recipe: RunConfig, start: Lo
     for (const [i, { step, tokens, learningRate, losses, gradNorm }] of readings.entries()) {
       requireFinite(step, { loss: losses.crossEntropy, loadBalance: losses.loadBalance, routerZ: losses.routerZ, gradNorm })
       const tokensPerSecond = tokensPerStep / Math.max(secondsPerStep, 1e-9)
-      const scalars: Record<string, number> = { loss: losses.crossEntropy, loadBalance: losses.loadBalance, routerZ: losses.routerZ, learningRate, gradNorm, tokensPerSecond }
+      const router: Record<string, number> = moeLayers(config.model).length > 0 ? { loadBalance: losses.loadBalance, routerZ: losses.routerZ } : {}
+      const scalars: Record<string, number> = { loss: losses.crossEntropy, ...router, learningRate, gradNorm, tokensPerSecond }
       if (ports.peakFlopsPerSecond) scalars.peakFraction = (tokensPerSecond * flopsPerToken) / ports.peakFlopsPerSecond
       let seconds = before + (i + 1) * secondsPerStep
       if (validates && i === readings.length - 1) {
@@ -120,7 +121,7 @@ export async function runTraining(trainer: Trainer, recipe: RunConfig, start: Lo
         passTime()
         seconds = state.seconds
       }
-      ports.onStep({ step, tokens, elapsedMs: Math.round(seconds * 1000), scalars, expertCounts: losses.expertCounts })
+      ports.onStep({ step, tokens, elapsedMs: Math.round(seconds * 1000), scalars, expertCounts: losses.expertCounts.length > 0 ? losses.expertCounts : null })
     }
   }
 
@@ -142,7 +143,7 @@ export async function runTraining(trainer: Trainer, recipe: RunConfig, start: Lo
     const learningRate = learningRateAt(step, config.steps, config.optimizer) * learningRateFactor(config.control, step)
     const position = afterSkips(config.control, state.loaderPosition)
     const losses = await trainer.accumulate(await ports.microBatches(position, config.sequencesPerStep))
-    const gradNorm = await trainer.update(learningRate, step)
+    const gradNorm = await trainer.update(learningRate, state.earlierSteps + step)
     state.step = step
     state.tokens += tokensPerStep
     state.loaderPosition = position + config.sequencesPerStep

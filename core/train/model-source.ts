@@ -9,7 +9,7 @@ import { openGguf } from '#core/formats/gguf-read.ts'
 import { packedFileName } from '#core/formats/packed-file.ts'
 import { openSafetensors, type SafetensorsFile } from '#core/formats/safetensors.ts'
 import { AppError } from '#core/shared/errors.ts'
-import { modelConfigSchema, type ModelConfig } from '#core/shared/models.ts'
+import { isOlmoe, modelConfigSchema, type ModelConfig } from '#core/shared/models.ts'
 import type { BlockType } from '#core/shared/quantization.ts'
 import { ggufPlace, readGgufConfig } from './gguf-model.ts'
 import { openPackedSource } from './packed-source.ts'
@@ -39,7 +39,7 @@ export function readModelConfig(folder: string): ModelConfig {
     throw invalid(path, '(file)', error instanceof SyntaxError ? 'is not JSON' : 'cannot be read')
   }
   const type = (json as { model_type?: unknown } | null)?.model_type
-  if (type !== undefined && type !== 'olmoe') throw invalid(path, 'model_type', `is ${JSON.stringify(type)}, expected "olmoe"`)
+  if (type !== undefined && type !== 'olmoe' && type !== variantModelType) throw invalid(path, 'model_type', `is ${JSON.stringify(type)}, expected "olmoe"`)
   const parsed = modelConfigSchema.safeParse(json)
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!
@@ -48,10 +48,14 @@ export function readModelConfig(folder: string): ModelConfig {
   return parsed.data
 }
 
-/** config.json as transformers writes it for OLMoE; what other members of the family have stands beside under our names. */
+/** model_type of the family's variants that transformers has no name for. */
+const variantModelType = 'moe_workbench'
+
+/** config.json as transformers writes it for OLMoE; a variant names itself as ours, so that nobody loads it as what it is not. */
 export function huggingFaceConfig(model: ModelConfig, dtype: 'float32' | 'bfloat16'): object {
   const { rope_theta, ...fields } = model
-  return { architectures: ['OlmoeForCausalLM'], model_type: 'olmoe', ...fields, rope_theta, rope_parameters: { rope_theta, rope_type: 'default' }, torch_dtype: dtype }
+  const kind = isOlmoe(model) ? { architectures: ['OlmoeForCausalLM'], model_type: 'olmoe' } : { architectures: ['MoeWorkbenchForCausalLM'], model_type: variantModelType }
+  return { ...kind, ...fields, rope_theta, rope_parameters: { rope_theta, rope_type: 'default' }, torch_dtype: dtype }
 }
 
 /** Configuration and weight files of a model folder. Throws AppError `model.invalid` naming file and field. */

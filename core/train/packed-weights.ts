@@ -19,15 +19,19 @@ export type PackedModel = { config: ModelConfig; weights: PackedWeights; type: P
 
 /** The packed bytes of a tensor, matrix by matrix; rows that the files hold in its form already are taken over as they are. */
 function* packTensor(source: ModelSource, { tensor, names, shape }: PackedSource): Generator<Uint8Array> {
-  for (const name of names) {
-    if (!isPacked(tensor)) {
+  if (!isPacked(tensor)) {
+    for (const name of names) {
       const numbers = source.read(name, shape)
       yield new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength)
-      continue
     }
-    const width = tensor.shape.at(-1)!
-    yield packRows(tensor.dtype, source.readRows(name, shape, tensor.dtype) ?? encodeRows(tensor.dtype, source.read(name, shape), width), width)
+    return
   }
+  const { dtype } = tensor
+  const width = tensor.shape.at(-1)!
+  const rowsOf = (name: string): Uint8Array => source.readRows(name, shape, dtype) ?? encodeRows(dtype, source.read(name, shape), width)
+  // Matrices of a stack are packed one by one; those of a single matrix are parts of it.
+  if (tensor.shape.length === 3) for (const name of names) yield packRows(dtype, rowsOf(name), width)
+  else yield packRows(dtype, names.length === 1 ? rowsOf(names[0]!) : Buffer.concat(names.map(rowsOf)), width)
 }
 
 /** Loads a model's weights packed to `type`. */

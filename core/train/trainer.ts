@@ -6,15 +6,17 @@
 import { elementCount, persistent, type Backend, type Pending, type Tensor, type TensorData } from '#core/backend/backend.ts'
 import { planPersistent } from '#core/backend/planner.ts'
 import { record } from '#core/backend/record.ts'
-import { auxiliaryLosses, modelBackward, modelForward, type Batch } from '#core/model/olmoe.ts'
+import type { Batch } from '#core/model/attention.ts'
+import { auxiliaryLosses } from '#core/model/moe.ts'
+import { modelBackward, modelForward } from '#core/model/olmoe.ts'
 import { declareWeights, listWeights, type Weights } from '#core/model/parameters.ts'
-import type { ModelConfig } from '#core/shared/models.ts'
+import { moeLayers, type ModelConfig } from '#core/shared/models.ts'
 import type { OptimizerConfig } from '#core/shared/runs.ts'
 
 /** Tokens of one micro-batch, all [T]; a target < 0 carries no loss; lossWeights sum to 1 over the step's micro-batches. */
 export type MicroBatch = { ids: Int32Array; targets: Int32Array; lossWeights: Float32Array }
 
-/** Losses unscaled; `total` = crossEntropy + α·loadBalance + β·routerZ; expertCounts [L × E] over the whole step. */
+/** Losses unscaled; `total` = crossEntropy + α·loadBalance + β·routerZ; expertCounts [layers with experts × E] over the whole step. */
 export type StepLosses = { crossEntropy: number; loadBalance: number; routerZ: number; total: number; expertCounts: number[] }
 
 export type TrainerOptions = {
@@ -25,7 +27,7 @@ export type TrainerOptions = {
   microBatchesPerStep: number
   loadBalanceWeight: number
   routerZWeight: number
-  optimizer: Pick<OptimizerConfig, 'betas' | 'eps' | 'weightDecay' | 'clip'>
+  optimizer: Pick<OptimizerConfig, 'betas' | 'eps' | 'weightDecay' | 'clip'> & Partial<Pick<OptimizerConfig, 'decayNorms' | 'decayEmbeddings'>>
 }
 
 export type Trainer = {
@@ -56,9 +58,15 @@ function positionsOf(tokens: number, sequence: number): Int32Array {
 /** The first element of a snapshot's first tensor. */
 const firstOf = (reading: Pending<TensorData[]>): Pending<number> => ({ read: async () => (await reading.read())[0]![0]! })
 
+/** Weight decay of one tensor: of all of them, unless the recipe spares norms or the input embedding (reference §2). */
+function weightDecayOf({ name }: Tensor, { weightDecay, decayNorms = true, decayEmbeddings = true }: TrainerOptions['optimizer']): number {
+  const isSpared = name.endsWith('Norm') ? !decayNorms : name === 'embedding' && !decayEmbeddings
+  return isSpared ? 0 : weightDecay
+}
+
 /** Losses of a step from those of its micro-batches: (cross-entropy), (load balance, z) by layer, counts by layer. */
 function sumLosses(micros: readonly TensorData[][], { model, loadBalanceWeight, routerZWeight }: TrainerOptions): StepLosses {
-  const [L, E] = [model.num_hidden_layers, model.num_experts]
+  const [L, E] = [moeLayers(model).length, model.num_experts]
   const losses: StepLosses = { crossEntropy: 0, loadBalance: 0, routerZ: 0, total: 0, expertCounts: new Array<number>(L * E).fill(0) }
   for (const [crossEntropy, perLayer, ...counts] of micros) {
     losses.crossEntropy += crossEntropy![0]!
@@ -76,13 +84,13 @@ function sumLosses(micros: readonly TensorData[][], { model, loadBalanceWeight, 
 export async function createTrainer(backend: Backend, options: TrainerOptions): Promise<Trainer> {
   const { model: c, sequenceLength: sequence, microBatchesPerStep, optimizer } = options
   const T = sequence * options.sequencesPerMicroBatch
-  const [L, E] = [c.num_hidden_layers, c.num_experts]
+  const [L, E] = [moeLayers(c).length, c.num_experts]
   const [weights, gradients, m, v] = ['', 'grad.', 'm.', 'v.'].map((prefix) => declareWeights(c, prefix)) as [Weights, Weights, Weights, Weights]
   const batch: Batch = { ids: persistent('ids', [T], 'i32'), positions: persistent('positions', [T], 'i32'), sequence }
   const targets = persistent('targets', [T], 'i32')
   const lossWeights = persistent('lossWeights', [T])
   const lossSum = persistent('lossSum', [1])
-  const auxiliary = persistent('auxiliary', [L, 2])
+  const auxiliary = persistent('auxiliary', [Math.max(1, L), 2])
   const counts = Array.from({ length: L }, (_, i) => persistent(`counts.${i}`, [E], 'i32'))
   const parameters = listWeights(weights)
   const partials = persistent('partials', [parameters.length])
@@ -94,8 +102,8 @@ export async function createTrainer(backend: Backend, options: TrainerOptions): 
     batch.ids, batch.positions, targets, lossWeights, lossSum, auxiliary, ...counts, partials, scale, hyper,
   ]
   const scales = {
-    loadBalance: options.loadBalanceWeight / L / microBatchesPerStep,
-    routerZ: options.routerZWeight / L / microBatchesPerStep,
+    loadBalance: options.loadBalanceWeight / Math.max(1, L) / microBatchesPerStep,
+    routerZ: options.routerZWeight / Math.max(1, L) / microBatchesPerStep,
   }
 
   const microPlan = record('micro-batch', (b) => {
@@ -103,7 +111,7 @@ export async function createTrainer(backend: Backend, options: TrainerOptions): 
     const [loss, lse] = [b.scratch('loss', [T]), b.scratch('lse', [T])]
     b.headCrossEntropyForward({ loss, lse, x: kept.final, weight: weights.head, targets })
     b.weightedSumForward({ sum: lossSum, values: loss, weights: lossWeights })
-    auxiliaryLosses(b, c, kept, auxiliary)
+    auxiliaryLosses(b, kept.routed, kept.loads, auxiliary)
     const dFinal = b.scratch('dFinal', kept.final.shape)
     b.headCrossEntropyBackward({ dX: dFinal, dWeight: gradients.head, x: kept.final, weight: weights.head, targets, lse, dLoss: lossWeights })
     modelBackward(b, c, weights, gradients, batch, kept, dFinal, scales)
@@ -114,7 +122,7 @@ export async function createTrainer(backend: Backend, options: TrainerOptions): 
     b.clipScale({ scale, partials, maxNorm: optimizer.clip })
     parameters.forEach((param, i) => {
       const state = { param, m: mList[i]!, v: vList[i]!, grad: gradientList[i]! }
-      b.adamwStep({ ...state, scale, hyper, beta1, beta2, eps: optimizer.eps, weightDecay: optimizer.weightDecay })
+      b.adamwStep({ ...state, scale, hyper, beta1, beta2, eps: optimizer.eps, weightDecay: weightDecayOf(param, optimizer) })
     })
   })
   const evaluationPlan = record('evaluation', (b) => {

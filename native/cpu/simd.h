@@ -28,10 +28,13 @@
 #define MOE_UNROLL
 #endif
 
+// MOE_INLINE: for functions on blocks of registers, which a call would send through memory.
 #if defined(_MSC_VER) && !defined(__clang__)
 #define MOE_RESTRICT __restrict
+#define MOE_INLINE __forceinline
 #else
 #define MOE_RESTRICT __restrict__
+#define MOE_INLINE inline __attribute__((always_inline))
 #endif
 
 namespace moe::MOE_KERNELS {

@@ -1,4 +1,4 @@
-// y[t] = add[t] + Σ_j slots[tokenSlot[t, j]], j ascending. T·K·D flops; reads T·K·D, writes T·D floats; bound by memory; one thread an element.
+// y[t] = add[t] + Σ_j slots[tokenSlot[t, j]], j ascending; a negative slot adds nothing. T·K·D flops; reads T·K·D, writes T·D floats; bound by memory; one thread an element.
 // uses: grid
 struct Params { T: u32, D: u32, K: u32, hasAdd: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -14,6 +14,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let t = i / p.D;
   var sum = 0.0;
   if (p.hasAdd != 0u) { sum = add[i]; }
-  for (var j = 0u; j < p.K; j++) { sum += slots[u32(tokenSlot[t * p.K + j]) * p.D + i % p.D]; }
+  for (var j = 0u; j < p.K; j++) {
+    let slot = tokenSlot[t * p.K + j];
+    if (slot >= 0) { sum += slots[u32(slot) * p.D + i % p.D]; }
+  }
   y[i] = sum;
 }

@@ -182,6 +182,7 @@ export const mixes = {
     source: 'Source',
     licence: 'Licence',
     documents: 'Documents',
+    words: 'Words',
     bytes: 'UTF-8 bytes',
     tokens: 'Training tokens',
     bytesPerToken: 'Bytes per token',

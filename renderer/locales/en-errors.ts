@@ -76,6 +76,8 @@ export const errors = {
   jobs_died: 'The process ended unexpectedly ({how}).',
   sample_missing: 'The sample texts are not there.',
   sample_unavailable: 'The sample texts could not be fetched.',
+  run_otherModel: 'The checkpoint {checkpoint} holds another model: {tensor} is in only one of the two.',
+  run_startsAtEnd: 'The checkpoint is at step {found}, and the run ends at step {expected}.',
   train_notFinite: 'The training diverged: a value is no longer a number.',
 }
 
@@ -110,5 +112,7 @@ export const errorHints = {
   mix_noEos: 'Train one on the sources, or load one that has an end-of-text token.',
   mixes_inUse: 'Delete those runs first: without the mix they can neither be resumed nor checked.',
   jobs_died: 'Its last words are in the log. Often the machine ran out of memory, or a graphics driver crashed.',
+  run_otherModel: 'Keep the width, layers, experts and norms of the checkpoint; other settings may change.',
+  run_startsAtEnd: 'A fork keeps its step: let it end later, or continue instead of forking.',
   train_notFinite: 'A lower learning rate usually helps.',
 }

@@ -172,7 +172,7 @@ export const mixes: typeof english.mixes = {
   shareOf: '{name} {share}',
   composition: '组成',
   table: '混合 {name} 的数据源',
-  column: { source: '数据源', licence: '许可证', documents: '文档', bytes: 'UTF-8 字节', tokens: '训练词元', bytesPerToken: '每词元字节', held: '留出', share: '一遍中的份额', epochs: '轮次' },
+  column: { source: '数据源', licence: '许可证', documents: '文档', words: '词数', bytes: 'UTF-8 字节', tokens: '训练词元', bytesPerToken: '每词元字节', held: '留出', share: '一遍中的份额', epochs: '轮次' },
   total: '合计',
   warning: { capped: '重复已达上限', repeated: '重复较多' },
   batches: '最初的批次',

@@ -78,6 +78,8 @@ export const errors: typeof english.errors = {
   jobs_died: '进程意外结束（{how}）。',
   sample_missing: '样本文本不存在。',
   sample_unavailable: '无法获取样本文本。',
+  run_otherModel: '检查点 {checkpoint} 保存的是另一个模型：只有其中一个含有 {tensor}。',
+  run_startsAtEnd: '检查点位于第 {found} 步，而该运行在第 {expected} 步结束。',
   train_notFinite: '训练发散：出现了非数值。',
 }
 
@@ -112,5 +114,7 @@ export const errorHints: typeof english.errorHints = {
   mix_noEos: '请用数据源训练一个，或载入含文本结束词元的分词器。',
   mixes_inUse: '请先删除这些训练：没有混合，它们既无法继续也无法核对。',
   jobs_died: '它最后的输出在日志里。通常是内存不足，或显卡驱动崩溃。',
+  run_otherModel: '保持检查点的宽度、层数、专家和归一化；其他设置可以更改。',
+  run_startsAtEnd: '分叉保留其步数：让它结束得更晚，或改用继续训练。',
   train_notFinite: '通常降低学习率会有帮助。',
 }

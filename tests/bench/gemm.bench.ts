@@ -2,6 +2,7 @@
  * G1–G3: matrix products at the shapes of training, against oneDNN in the same seconds and against the measured peak. Operands lie in
  * memory as a training step has them: bf16 activations in and out, float32 weights. "kept" rows have the weights packed beforehand on
  * both sides, as they are from the second micro-batch of a step on; the others pack (and round) them in every call.
+ * One precision alone: `gemm:mixed`, `gemm:float32`.
  */
 import { persistent, type Recording, type Tensor } from '#core/backend/backend.ts'
 import { createCpuBackend, type CpuBackend } from '#core/backend/cpu.ts'
@@ -141,6 +142,9 @@ async function tables(context: BenchContext, precision: Precision, isKept: boole
 export const bench: Bench = {
   title: 'matrix products',
   async run(context) {
-    for (const precision of ['mixed', 'float32'] as const) for (const isKept of [false, true]) await tables(context, precision, isKept)
+    for (const precision of ['mixed', 'float32'] as const) {
+      if (context.only && context.only !== precision) continue
+      for (const isKept of [false, true]) await tables(context, precision, isKept)
+    }
   },
 }

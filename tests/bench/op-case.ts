@@ -8,7 +8,7 @@ export const cpuLetters: Letters = { T: 2048, D: 256, N: 256, J: 256, C: 64, E: 
 
 /** The case of an op at bench size: its first one, without optional tensors and with other sizes. */
 export function benchCase(first: OpCase, letters: Letters): OpCase {
-  const attrs = { ...first.attrs, ...('H' in first.attrs && { H: 4 }), ...('G' in first.attrs && { G: 4 }), ...('sequence' in first.attrs && { sequence: letters.sequence }) }
+  const attrs = { ...first.attrs, ...('H' in first.attrs && { H: 4 }), ...('G' in first.attrs && { G: 4 }), ...('sequence' in first.attrs && { sequence: letters.sequence }), ...('capacity' in first.attrs && { capacity: (letters.sequence * letters.K) / letters.E }), ...('assignments' in first.attrs && { assignments: letters.S }) }
   const isGrouped = first.op.startsWith('groupedLinear')
   const isFlat = ['sumOfSquares', 'adamwStep'].includes(first.op)
   const isCached = 'positions' in first.given && 'P' in first.sizes

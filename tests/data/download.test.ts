@@ -1,10 +1,11 @@
 /** Downloads against a server on loopback that drops connections, forgets ranges, changes its file, redirects and refuses. */
+import { execFile } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { downloadFile } from '#core/data/download/download.ts'
 import { listHubFiles } from '#core/data/download/hugging-face.ts'
@@ -108,4 +109,30 @@ test('a data set of a hub: pages of files with their hashes; names that lead out
   evil = true
   await expect(listHubFiles(dataset, hub.path)).rejects.toMatchObject({ code: 'download.failed', params: { found: 'the file name ../../evil.jsonl' } })
   await expect(listHubFiles({ ...dataset, repository: 'owner/none' }, hub.path)).rejects.toThrow(/HTTP 404/)
+})
+
+test('`moe data download` takes a data set from a mirror that drops connections, and finds nothing new the second time', { timeout: 30_000 }, async () => {
+  const rows = Buffer.from('{"text":"one"}\n'.repeat(20_000))
+  const digest = createHash('sha256').update(rows).digest('hex')
+  const authorizations = new Set<string | undefined>()
+  const { url, path, count } = await serve((request, response) => {
+    authorizations.add(request.headers.authorization)
+    if (!request.url!.startsWith('/api/')) return send(request, response, rows, { limit: 120_000 })
+    response.setHeader('content-type', 'application/json')
+    response.end(JSON.stringify([{ type: 'file', path: 'data/part.jsonl', size: rows.length, lfs: { oid: digest } }, { type: 'file', path: 'README.bin', size: 3 }]))
+  })
+  const out = join(path, '..', 'set')
+  const run = (): Promise<{ code: number; json: { folder: string; files: { path: string; sizeBytes: number; sha256: string; requests: number }[] } }> =>
+    new Promise((done) => {
+      const args = [resolve(import.meta.dirname, '../../core/cli.ts'), 'data', 'download', 'owner/set', '--out', out, '--mirror', new URL(url).origin, '--json']
+      execFile(process.execPath, args, { env: { ...process.env, HF_TOKEN: 'secret' } }, (error, stdout) => done({ code: error ? Number(error.code) : 0, json: JSON.parse(stdout || 'null') as never }))
+    })
+  const first = await run()
+  expect(first).toMatchObject({ code: 0, json: { folder: out, files: [{ path: join(out, 'data/part.jsonl'), sizeBytes: rows.length, sha256: digest }] } })
+  expect(first.json.files[0]!.requests).toBeGreaterThan(2)
+  expect(readFileSync(join(out, 'data/part.jsonl')).equals(rows)).toBe(true)
+  expect([...authorizations]).toEqual(['Bearer secret'])
+  const before = count()
+  expect((await run()).json.files).toEqual([])
+  expect(count()).toBe(before + 1)
 })

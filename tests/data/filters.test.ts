@@ -4,7 +4,7 @@ import { addNgrams } from '#core/data/build/contamination.ts'
 import { createNearDuplicates, signatureOf, similarityOf } from '#core/data/filters/near-duplicates.ts'
 import { createNumberSet } from '#core/data/filters/number-set.ts'
 import { findRepeats } from '#core/data/filters/repeats.ts'
-import { comparedWords, frequentWordShares, hashNgrams, ngramsOf } from '#core/data/filters/words.ts'
+import { comparedWords, countWords, frequentWordShares, hashNgrams, ngramsOf } from '#core/data/filters/words.ts'
 import { createRandom } from '#core/shared/random.ts'
 
 const random = createRandom(7, 'filters')
@@ -127,4 +127,13 @@ test('a number set is a set', () => {
   expect(set.size).toBe(reference.size)
   expect([...reference].every((value) => set.has(value))).toBe(true)
   expect(set.has(2 ** 50)).toBe(false)
+})
+
+test('words are counted as \\S+ matches them, on every white space there is', () => {
+  const spaces = Array.from({ length: 0x10000 }, (_, code) => String.fromCharCode(code)).filter((character) => /\s/.test(character))
+  for (let i = 0; i < 300; i++) {
+    const text = Array.from({ length: 40 }, () => (random.nextBelow(3) === 0 ? spaces[random.nextBelow(spaces.length)]! : String.fromCharCode(random.nextBelow(0x3100)))).join('')
+    expect(countWords(text), JSON.stringify(text)).toBe(text.match(/\S+/g)?.length ?? 0)
+  }
+  expect(spaces.every((space) => countWords(`a${space}b`) === 2)).toBe(true)
 })

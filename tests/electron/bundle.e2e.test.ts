@@ -65,7 +65,7 @@ describe.skipIf(!isBuilt)(`the bundle${isBuilt ? '' : ' (skipped: out/ is not bu
     const runner = fork(join(built, 'runner.js'), [], { serialization: 'advanced' })
     const answer = messageOf<FromRunner>(runner, ({ type }) => type === 'mix' || type === 'failed')
     const ended = once(runner, 'exit')
-    runner.send({ type: 'start', job: { kind: 'buildMix', paths, spec } } satisfies ToRunner)
+    runner.send({ type: 'start', job: { kind: 'buildMix', paths, spec, textBytes: null } } satisfies ToRunner)
     expect(await answer).toMatchObject({ type: 'mix', mix: { domains: [{ name: 's0' }, { name: 's1' }] } })
     expect(await ended).toEqual([0, null])
   })

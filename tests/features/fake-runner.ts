@@ -72,7 +72,7 @@ async function saveCheckpoint(job: TrainJob, step: number, loaderPosition: numbe
   const folder = join(job.paths.library, 'checkpoints', id)
   if (existsSync(folder)) return JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')) as CheckpointManifest
   const state: TrainingState = {
-    step, tokens: step * 64, seconds: step / 100, loaderPosition, rng: [], config: job.config, records,
+    step, tokens: step * 64, seconds: step / 100, loaderPosition, earlierSteps: 0, rng: [], config: job.config, records,
   }
   return writeFolderAtomic(folder, async (temporary) => {
     const files: CheckpointManifest['files'] = {}
@@ -147,7 +147,7 @@ async function buildMix(vocabularySize: number, script: Script): Promise<void> {
   }
   const mix: Mix = {
     id: 'sample-mix', name: 'Sample', hash: 'hash', createdAt: Date.now(), vocabularySize, tokenizerHash: 't',
-    domains: [{ name: 'speeches', licence: 'CC0-1.0', documents: 1, bytes: 10, trainTokens: 8, validationTokens: 2, epochs: 1 }], trainTokens: 8, validationTokens: 2, sizeBytes: 20,
+    domains: [{ name: 'speeches', licence: 'CC0-1.0', documents: 1, bytes: 10, words: 2, trainTokens: 8, validationTokens: 2, epochs: 1 }], trainTokens: 8, validationTokens: 2, sizeBytes: 20,
   }
   send({ type: 'mix', mix })
   end({ type: 'end', outcome: 'done' })

@@ -185,6 +185,16 @@ const gateGiven = { probs: softmaxRows, experts: chosen(false) }
 const slotsGiven = { gate: positive('T K'), slotIndex: shuffled('S') }
 const withSlots = (draft: Draft, F: number): Draft => ({ ...draft, sizes: { ...draft.sizes, S: draft.sizes.T! * draft.sizes.K!, F }, given: slotsGiven })
 
+const choiceSizes: Draft[] = [
+  { label: 'two sequences', sizes: { T: 24, E: 5, S: 40 }, attrs: { sequence: 12, capacity: 4 }, given: { probs: softmaxRows } },
+  { label: 'all tokens', sizes: { T: 7, E: 3, S: 21 }, attrs: { sequence: 7, capacity: 7 }, given: { probs: softmaxRows } },
+  { label: 'one token', sizes: { T: 300, E: 70, S: 210 }, attrs: { sequence: 100, capacity: 1 }, given: { probs: softmaxRows } },
+  { label: 'of equals the earlier', sizes: { T: 140, E: 2, S: 100 }, attrs: { sequence: 140, capacity: 50 }, given: { probs: (s) => range(size(s, 'T') * 2).map((i) => [0.25, 0.75, 0.5, 0.5][(i >> 2) % 4]!) } },
+]
+const denseSizes: Draft[] = [
+  { label: 'odd', sizes: { T: 9, F: 35 } },
+  { label: 'even', sizes: { T: 40, F: 64 } },
+]
 const normSizes: Draft[] = [
   { label: 'even', sizes: { T: 16, D: 64 } },
   { label: 'odd', sizes: { T: 7, D: 37 } },
@@ -224,6 +234,11 @@ export const opCases: OpCase[] = [
     { ...draft, given: { rstd: positive('T') } },
     { ...draft, label: `${draft.label}, add`, given: { rstd: positive('T') }, optional: ['add'] },
   ])),
+  ...cases('layerNormForward', scaled(5, 'T', 'D'), normSizes.map((draft) => ({ ...draft, attrs: { eps: 1e-5 } }))),
+  ...cases('layerNormBackward', scaled(9, 'T', 'D'), normSizes.flatMap((draft) => [
+    { ...draft, given: { rstd: positive('T') } },
+    { ...draft, label: `${draft.label}, add`, given: { rstd: positive('T') }, optional: ['add'] },
+  ])),
   ...cases('linearForward', scaled(2, 'T', 'N', 'J'), linearSizes),
   ...cases('linearBackwardInput', scaled(2, 'T', 'N', 'J'), linearSizes),
   ...cases('linearBackwardWeight', scaled(2, 'T', 'N', 'J'), withoutAdd),
@@ -243,13 +258,21 @@ export const opCases: OpCase[] = [
     { label: 'ties go to the lower expert', sizes: { T: 3, E: 6, K: 3 }, given: { probs: (s: Sizes) => range(size(s, 'T') * 6).map((i) => [0.1, 0.2, 0.2, 0.1, 0.2, 0.2][i % 6]!) } },
   ]),
   ...cases('routerGateForward', product('T', 'K'), moeSizes.flatMap((draft) => [0, 1].map((normalise) => ({ ...draft, label: `${draft.label}, normalise ${normalise}`, attrs: { normalise }, given: gateGiven })))),
-  ...cases('routerLossForward', product('T', 'E'), [{ label: 'layer 1 of 3', sizes: { T: 21, E: 4, L: 3 }, attrs: { K: 2, layer: 1 }, given: { probs: softmaxRows, counts: () => [10, 0, 30, 2] } }]),
+  ...cases('routerLossForward', product('T', 'E'), [{ label: 'layer 1 of 3', sizes: { T: 21, E: 4, L: 3 }, attrs: { assignments: 42, layer: 1 }, given: { probs: softmaxRows, counts: () => [10, 0, 30, 2] } }]),
   ...cases('routerBackward', scaled(6, 'T', 'E'), moeSizes.flatMap((draft) => [0, 1].map((normalise) => ({
     ...draft,
     label: `${draft.label}, normalise ${normalise}`,
     attrs: { normalise, loadBalanceScale: 0.3, routerZScale: 0.7 },
     given: { ...gateGiven, gate: positive('T K'), counts: (s: Sizes) => range(size(s, 'E')).map((e) => e * 2) },
   })))),
+  ...cases('addCountsForward', () => 0, [[], ['add']].map((optional) => ({ label: optional.length > 0 ? 'add' : 'first', sizes: { E: 70 }, given: { counts: below('E', 'E'), add: below('E', 'E') }, optional }))),
+  ...cases('expertChoiceForward', product('T', 'E'), choiceSizes),
+  ...cases('expertChoiceBackward', scaled(6, 'T', 'E'), choiceSizes.map(({ label, sizes, given }) => ({
+    label,
+    sizes,
+    attrs: { routerZScale: 0.7 },
+    given: { ...given, tokenSlot: (s: Sizes) => range(size(s, 'T') * size(s, 'E')).map((i) => (i % 3 === 0 ? i : -1)) },
+  }))),
   ...cases('moeDispatchForward', () => 0, [
     ...moeSizes.map((draft) => ({ ...draft, given: dispatchGiven })),
     { label: 'two experts take all', sizes: { T: 40, E: 8, K: 2 }, given: { experts: chosen(true) } },
@@ -260,8 +283,11 @@ export const opCases: OpCase[] = [
   ...cases('groupedLinearBackwardWeight', scaled(2, 'S', 'N', 'J'), grouped(['rowsX', 'rowsY'])),
   ...cases('swigluForward', scaled(6, 'S', 'F'), moeSizes.map((draft) => withSlots(draft, 11))),
   ...cases('swigluBackward', scaled(12, 'S', 'F'), moeSizes.map((draft) => withSlots(draft, 35))),
+  ...cases('denseSwigluForward', scaled(5, 'T', 'F'), denseSizes),
+  ...cases('denseSwigluBackward', scaled(10, 'T', 'F'), denseSizes),
   ...cases('moeCombineForward', product('T', 'K', 'D'), [
     { label: 'with add', sizes: { T: 11, K: 3, D: 14, S: 33 }, given: { tokenSlot: shuffled('S') }, optional: ['add'] },
+    { label: 'not every slot', sizes: { T: 5, K: 4, D: 37, S: 9 }, given: { tokenSlot: () => range(20).map((i) => (i % 2 === 0 && i < 18 ? i / 2 : -1)) }, optional: ['add'] },
     { label: 'without add', sizes: { T: 6, K: 1, D: 5, S: 6 }, given: { tokenSlot: shuffled('S') } },
   ]),
   ...cases('headCrossEntropyForward', scaled(2, 'T', 'V', 'D'), headSizes),

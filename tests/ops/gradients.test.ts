@@ -16,11 +16,13 @@ const step = 1e-5
 const pairs: [OpName, OpName[]][] = [
   ['embedForward', ['embedBackward']],
   ['rmsNormForward', ['rmsNormBackward']],
+  ['layerNormForward', ['layerNormBackward']],
   ['linearForward', ['linearBackwardInput', 'linearBackwardWeight']],
   ['ropeForward', ['ropeBackward']],
   ['attentionForward', ['attentionBackward']],
   ['groupedLinearForward', ['groupedLinearBackwardInput', 'groupedLinearBackwardWeight']],
   ['swigluForward', ['swigluBackward']],
+  ['denseSwigluForward', ['denseSwigluBackward']],
   ['headCrossEntropyForward', ['headCrossEntropyBackward']],
 ]
 
@@ -96,7 +98,7 @@ describe('gradients of the referee', () => {
 
   test('every backward op is checked here or in router.test.ts', () => {
     const backwards = opCases.map((c) => c.op).filter((op) => op.includes('Backward'))
-    const covered = new Set([...pairs.flatMap(([, list]) => list), 'routerBackward'])
+    const covered = new Set([...pairs.flatMap(([, list]) => list), 'routerBackward', 'expertChoiceBackward'])
     expect(backwards.filter((op) => !covered.has(op))).toEqual([])
   })
 })

@@ -25,7 +25,7 @@ function router(normalise: number) {
     b.routerTopKForward({ experts, probs })
     b.routerGateForward({ gate, probs, experts, normalise })
     b.moeDispatchForward({ counts, offsets: t.offsets, slotToken: t.slotToken, slotIndex: t.slotIndex, tokenSlot: t.tokenSlot, experts })
-    b.routerLossForward({ losses, probs, lse, counts, K, layer: 0 })
+    b.routerLossForward({ losses, probs, lse, counts, assignments: T * K, layer: 0 })
   })
   const backward = record('backward', (b) => b.routerBackward({ dLogits, dGate, probs, lse, experts, gate, counts, normalise, loadBalanceScale, routerZScale }))
   return { backend, t, forward, backward }
@@ -61,4 +61,40 @@ test('a uniform router has load balance 1 and z (ln E)², whatever it chooses', 
   const [loadBalance, z] = await backend.read(t.losses)
   expect(loadBalance).toBeCloseTo(1, 12)
   expect(z).toBeCloseTo(Math.log(E) ** 2, 12)
+})
+
+test('expertChoiceBackward is the derivative of the chosen probabilities and z', async () => {
+  const [sequence, capacity] = [3, 2]
+  const slots = (T / sequence) * E * capacity
+  const backend = createReferenceBackend()
+  const tensor = (name: string, dtype: 'f32' | 'i32', ...shape: number[]): Tensor => persistent(name, shape, dtype)
+  const [logits, probs, lse] = [tensor('logits', 'f32', T, E), tensor('probs', 'f32', T, E), tensor('lse', 'f32', T)]
+  const [dGate, dLogits] = [tensor('dGate', 'f32', T, E), tensor('dLogits', 'f32', T, E)]
+  const [counts, offsets, tokenSlot] = [tensor('counts', 'i32', E), tensor('offsets', 'i32', E + 1), tensor('tokenSlot', 'i32', T, E)]
+  const [slotToken, slotIndex] = [tensor('slotToken', 'i32', slots), tensor('slotIndex', 'i32', slots)]
+  backend.allocate([logits, probs, lse, dGate, dLogits, counts, offsets, tokenSlot, slotToken, slotIndex])
+  const forward = await backend.prepare(record('forward', (b) => {
+    b.routerSoftmaxForward({ probs, lse, logits })
+    b.expertChoiceForward({ counts, offsets, slotToken, slotIndex, tokenSlot, probs, sequence, capacity })
+  }))
+  const backward = await backend.prepare(record('backward', (b) => b.expertChoiceBackward({ dLogits, dGate, probs, lse, tokenSlot, routerZScale })))
+
+  const random = createRandom(5, 'expert choice')
+  const at = Float64Array.from({ length: T * E }, () => random.nextNormal())
+  const upstream = Float64Array.from({ length: T * E }, () => random.nextNormal())
+  const value = async (moved: Float64Array): Promise<number> => {
+    await backend.write(logits, moved)
+    await forward.run()
+    const [p, z, slot] = [await backend.read(probs), await backend.read(lse), await backend.read(tokenSlot)]
+    return upstream.reduce((sum, d, i) => sum + (slot[i]! < 0 ? 0 : d * p[i]!), 0) + (routerZScale * Float64Array.from(z, (x) => x * x).reduce((sum, x) => sum + x, 0)) / T
+  }
+  const numeric = new Float64Array(T * E)
+  for (let i = 0; i < numeric.length; i++) {
+    const moved = (delta: number): Float64Array => at.map((x, j) => (j === i ? x + delta : x))
+    numeric[i] = ((await value(moved(1e-5))) - (await value(moved(-1e-5)))) / 2e-5
+  }
+  await value(at)
+  await backend.write(dGate, upstream)
+  await backward.run()
+  expect(relativeError(await backend.read(dLogits), numeric)).toBeLessThan(1e-8)
 })

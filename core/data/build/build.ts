@@ -21,7 +21,7 @@ import { openShards } from './shard.ts'
 import { tokenizeSources, type BuildOptions, type ReadSource } from './tokenize.ts'
 
 /** Raise it when the same inputs would give other bytes. */
-const buildVersion = 2
+const buildVersion = 3
 
 export type BuildInput = { spec: MixSpec; sources: FileSource[]; tokenizer: Tokenizer; evaluationTexts: string[] }
 
@@ -56,7 +56,7 @@ async function writeDomain({ source, shards, documents, fingerprint }: ReadSourc
   const paths = { train: tokenFile(name, 'train'), validation: tokenFile(name, 'validation'), index: indexFile(name) }
   const writers = { train: createTokenWriter(join(folder, paths.train), tokenBytes), validation: createTokenWriter(join(folder, paths.validation), tokenBytes) }
   const index = createHashedFile(join(folder, paths.index))
-  let [kept, held, bytes, tokens] = [0, 0, 0, 0]
+  let [kept, held, bytes, words, tokens] = [0, 0, 0, 0, 0]
   for (const shard of openShards(work, shards)) {
     const marks = fates.get(shard.name)!
     for (const [i, document] of shard.documents.entries()) {
@@ -70,13 +70,14 @@ async function writeDomain({ source, shards, documents, fingerprint }: ReadSourc
       index.write(Buffer.from(`${JSON.stringify({ id: document.id, split, start, tokens: document.tokens + 1, hash: document.hash })}\n`))
       kept++
       bytes += document.bytes
+      words += document.words
       if (split === 'validation') held++
       await pause()
     }
   }
   const counts = { trainTokens: writers.train.tokens, validationTokens: writers.validation.tokens }
   const files = { [paths.train]: writers.train.close(), [paths.validation]: writers.validation.close(), [paths.index]: index.close() }
-  return { domain: { name, licence, fingerprint, documents: kept, bytes, validationDocuments: held, ...counts }, files, kept, tokens, documents }
+  return { domain: { name, licence, fingerprint, documents: kept, bytes, words, validationDocuments: held, ...counts }, files, kept, tokens, documents }
 }
 
 /** Reads, tokenizes and selects; then `publish` gives the mix's id and a function that fills an empty folder with it. */

@@ -9,13 +9,13 @@ import type { FilterName, FilterSettings } from '#core/shared/filters.ts'
 import type { Document } from '../documents.ts'
 import { signatureLength, signatureOf } from '../filters/near-duplicates.ts'
 import { findRepeats } from '../filters/repeats.ts'
-import { frequentWordShares } from '../filters/words.ts'
+import { countWords, frequentWordShares } from '../filters/words.ts'
 import { documentHash } from '../split.ts'
 import type { Tokenizer } from '../tokenizer.ts'
 
 export type Verdict = { filter: FilterName; why: string }
 /** `signature` is the document's number among the shard's signatures, −1 without one. */
-export type ShardDocument = { id: string; bytes: number; hash: string; start: number; tokens: number; verdict: Verdict | null; signature: number }
+export type ShardDocument = { id: string; bytes: number; words: number; hash: string; start: number; tokens: number; verdict: Verdict | null; signature: number }
 export type ShardRecord = { textHash: string; tokens: number; documents: ShardDocument[] }
 export type ShardTask = { kind: 'build'; name: string; isCode: boolean; textHash: string; documents: Document[] }
 
@@ -61,7 +61,7 @@ export function buildShard(task: ShardTask, folder: string, tokenizer: Tokenizer
     const verdict = judge(document, ids, task.isCode, filters)
     const signature = verdict === null && filters.near ? signatureOf(document.text, filters.near.shingle) : null
     if (signature) signatures.push(signature)
-    const record = { id: document.id, bytes: Buffer.byteLength(document.text), hash: documentHash(document.text), start, tokens: ids.length, verdict, signature: signature ? signatures.length - 1 : -1 }
+    const record = { id: document.id, bytes: Buffer.byteLength(document.text), words: countWords(document.text), hash: documentHash(document.text), start, tokens: ids.length, verdict, signature: signature ? signatures.length - 1 : -1 }
     start += ids.length
     return record
   })

@@ -1,5 +1,18 @@
 /** Words: as white space separates them (shares of frequent words in code), and as what two texts have in common (letters and digits, lower case). */
 
+const isSpace = (code: number): boolean => code === 32 || (code >= 9 && code <= 13) || code === 0xa0 || code === 0x1680 || (code >= 0x2000 && code <= 0x200a) || code === 0x2028 || code === 0x2029 || code === 0x202f || code === 0x205f || code === 0x3000 || code === 0xfeff
+
+/** Number of words of a text: what matches \S+. */
+export function countWords(text: string): number {
+  let [count, wasSpace] = [0, true]
+  for (let i = 0; i < text.length; i++) {
+    const space = isSpace(text.charCodeAt(i))
+    if (wasSpace && !space) count++
+    wasSpace = space
+  }
+  return count
+}
+
 /** Shares that the most frequent word and the two most frequent together have of all words; zeros for a text without words. */
 export function frequentWordShares(text: string): { top: number; topTwo: number } {
   const counts = new Map<string, number>()

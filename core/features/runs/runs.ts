@@ -1,5 +1,6 @@
 /** Calls on runs: what the store knows of them, and what the supervisor does with them. */
 import { AppError } from '#core/shared/errors.ts'
+import { moeLayers } from '#core/shared/models.ts'
 import type { ExpertLoad, Run, RunEvent, Series } from '#core/shared/runs.ts'
 import { recipeFor } from '#core/shared/stages.ts'
 import { listCheckpoints } from '#core/store/checkpoints.ts'
@@ -141,7 +142,8 @@ const activeRun = ({ id, status }: Run): AppError =>
 /** Counts as shares of each layer's assignments, float32 [points × layers × experts]. */
 function readExpertLoad({ store }: Services, id: string, maxPoints: number): ExpertLoad {
   const run = requireNumber({ store }, id)
-  const { num_hidden_layers: layers, num_experts: experts } = findRun(store, id)!.config.model
+  const { model } = findRun(store, id)!.config
+  const [layers, experts] = [moeLayers(model).length, model.num_experts]
   const points = readExpertCounts(store, run, maxPoints).filter(({ counts }) => counts.length === layers * experts)
   const values = new Float32Array(points.length * layers * experts)
   points.forEach(({ counts }, point) => {

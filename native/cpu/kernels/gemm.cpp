@@ -16,8 +16,9 @@ constexpr int64_t rowBlock = 8 * tileRows;
 constexpr int64_t columnBlock = 512 / tileColumns * tileColumns;
 constexpr int64_t fewRows = 4;
 constexpr int64_t fewRowsColumns = 16;
-constexpr int64_t ownRowsFloats = 1 << 18;   // of a packed A that a thread keeps for its own tiles
+constexpr int64_t ownRowsFloats = 288 << 10;  // of a packed A that a thread keeps for its own tiles: about what its cache holds
 constexpr int64_t ownStripUnits = 2048;
+constexpr int64_t lineBytes = 64;
 constexpr int64_t sharedTilesPerThread = 8, ownTilesPerThread = 4;
 constexpr int maxPieces = 64;
 
@@ -143,19 +144,24 @@ void multiplyShared(const Piece& piece, int64_t firstRow, int64_t firstColumn, c
   if (p.finish) p.finish(p.context, firstRow, piece.firstColumn + firstColumn, rows, columns, memory.sums, columnBlock);
 }
 
-// The line that the `call`th microkernel of a strip begins to fetch of the strip of B at `column`, and how far apart its lines are.
-template <class Kind>
-Ahead aheadOf(const Product& p, int64_t column, int64_t call) {
-  const int64_t size = p.b.half ? 2 : 4, line = 64;
-  const char* data = static_cast<const char*>(p.b.data);
-  if (p.b.kContiguous) return {data + column * p.b.stride * size + call * unitsOf<Kind>(p.k) * line, line};
-  const int64_t lines = divideUp(tileColumns * size, line);
-  return {data + (call / lines * unitsOf<Kind>(p.k) * p.b.stride + column) * size + call % lines * line, p.b.stride * size};
-}
+// The strip of B that a thread packs next: how many lines it has in memory, and those from `line` on. What is past its end is harmless.
+struct NextStrip {
+  const Product* product;
+  int64_t column;
 
-// A tile of all rows. The strip after its last one is `next`'s first, if there is one.
+  int64_t elementBytes() const { return product->b.half ? 2 : 4; }
+  int64_t lines() const { return product ? divideUp(tileColumns * elementBytes(), lineBytes) * product->k : 0; }
+  Ahead from(int64_t line) const {
+    const Operand& b = product->b;
+    const char* data = static_cast<const char*>(b.data);
+    if (b.kContiguous) return {data + column * b.stride * elementBytes() + line * lineBytes, lineBytes};
+    return {data + (line % product->k * b.stride + column) * elementBytes() + line / product->k * lineBytes, b.stride * elementBytes()};
+  }
+};
+
+// A tile of all rows.
 template <class Kind>
-void multiplyOwn(const Piece& piece, int64_t firstColumn, const Product* next, int64_t nextColumn, const ThreadMemory& memory) {
+void multiplyOwn(const Piece& piece, int64_t firstColumn, const NextStrip& afterTile, const ThreadMemory& memory) {
   const Product& p = *piece.product;
   const int64_t units = unitsOf<Kind>(p.k), end = least(piece.columns, firstColumn + piece.size.columns);
   const int64_t paddedRows = roundUp(p.m, tileRows);
@@ -169,17 +175,15 @@ void multiplyOwn(const Piece& piece, int64_t firstColumn, const Product* next, i
   for (int64_t column = firstColumn; column < end; column += tileColumns) {
     const int64_t columns = least(tileColumns, end - column), j = piece.firstColumn + column;
     pack<Kind, tileColumns>(memory.strip, p.b, j, columns, 0, p.k);
-    const bool isLast = column + tileColumns >= end;
-    const Product* soon = isLast ? next : &p;
-    const int64_t soonColumn = isLast ? nextColumn : j + tileColumns;
-    const int64_t calls = soon ? divideUp(tileColumns * soon->k * (soon->b.half ? 2 : 4), 64 * unitsOf<Kind>(soon->k)) : 0;
+    const NextStrip next = column + tileColumns < end ? NextStrip{&p, j + tileColumns} : afterTile;
+    const Ahead nothing = {reinterpret_cast<const char*>(memory.strip), 0};
     const TileOut out = outOf(p, 0, j);
-    int64_t call = 0;
+    int64_t fetched = 0;
     for (int64_t unit = 0; unit < units; unit += depthUnits) {
       const int64_t here = least(depthUnits, units - unit);
       const TileOut block = partialOut<Kind>(p, out, unit, memory.sums, tileColumns);
-      for (int64_t i = 0; i < p.m; i += tileRows, call++) {
-        const Ahead ahead = call < calls ? aheadOf<Kind>(*soon, soonColumn, call) : Ahead{reinterpret_cast<const char*>(memory.strip), 0};
+      for (int64_t i = 0; i < p.m; i += tileRows, fetched += here) {
+        const Ahead ahead = fetched < next.lines() ? next.from(fetched) : nothing;
         microkernel<Kind>(here, memory.rows + unit * paddedRows + i * here, memory.strip + unit * tileColumns, partOf(block, i, 0), least(tileRows, p.m - i), columns, ahead);
       }
     }
@@ -234,8 +238,9 @@ void runPieces(Piece* pieces, int count, const Workspace& work, Pool& pool) {
       const int64_t soon = tile + pool.threads();
       const Segment after = segmentOf(least(soon, tiles - 1));
       const Piece& next = pieces[after.piece];
-      const bool fetches = soon < tiles && next.way == Way::own;
-      return multiplyOwn<Kind>(piece, column, fetches ? next.product : nullptr, next.firstColumn + (soon - after.firstTile) * next.size.columns, memory);
+      NextStrip strip = {nullptr, 0};
+      if (soon < tiles && next.way == Way::own) strip = {next.product, next.firstColumn + (soon - after.firstTile) * next.size.columns};
+      return multiplyOwn<Kind>(piece, column, strip, memory);
     }
     if (piece.packs) pool.awaitCount(segment.piece, divideUp(piece.columns, tileColumns));
     multiplyShared<Kind>(piece, row, column, memory);

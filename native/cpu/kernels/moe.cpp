@@ -42,7 +42,7 @@ void moeDispatchForward(const Args& args, Pool& pool) {
   }
 }
 
-// y (T D) = add? (T D) + the slots (S D) of tokenSlot (T K), j ascending.
+// y (T D) = add? (T D) + the slots (S D) of tokenSlot (T K), j ascending; a negative slot adds nothing.
 void moeCombineForward(const Args& args, Pool& pool) {
   float* y = f32(args, 0);
   const float* add = f32(args, 3);
@@ -55,12 +55,16 @@ void moeCombineForward(const Args& args, Pool& pool) {
         int64_t i = 0;
         for (; i + lanes <= width; i += lanes) {
           Vec sum = add ? load(add + t * width + i) : splat(0);
-          for (int64_t j = 0; j < k; j++) sum = sum + load(slots + slot[j] * width + i);
+          for (int64_t j = 0; j < k; j++) {
+            if (slot[j] >= 0) sum = sum + load(slots + slot[j] * width + i);
+          }
           store(y + t * width + i, sum);
         }
         for (; i < width; i++) {
           float sum = add ? add[t * width + i] : 0;
-          for (int64_t j = 0; j < k; j++) sum += toFloat(slots[slot[j] * width + i]);
+          for (int64_t j = 0; j < k; j++) {
+            if (slot[j] >= 0) sum += toFloat(slots[slot[j] * width + i]);
+          }
           y[t * width + i] = sum;
         }
       }

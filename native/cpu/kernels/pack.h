@@ -1,4 +1,4 @@
-// Packing of operands into strips [unit][width] (gemm.h), zero-padded to the width and to whole units. A strip's numbers
+// Packing of operands into strips [unit][width] (gemm.h), padded to the width with anything and to whole units with zeros. A strip's numbers
 // are the same whatever the source is stored as: a float becomes bf16 here, or was rounded the same way when it was stored.
 #pragma once
 
@@ -11,21 +11,40 @@ inline int64_t rowOf(const Operand& from, int64_t i) { return from.rows ? from.r
 
 #if MOE_LANES == 16
 
-// The next sixteen units of a row along k, of which `count` elements exist.
-inline __m512i unitsAlong(Float32, const float* row, int64_t count) { return _mm512_maskz_loadu_epi32(firstLanes(count), row); }
+// Units [k, k + 16) of sixteen rows, of which the first `height` are used, as columns; with `some`, only elements below `depth` exist.
+template <bool some, int64_t height>
+MOE_INLINE void columnsAlong(Float32, __m512i block[16], const float* const row[16], int64_t k, int64_t depth) {
+  const __mmask16 exist = firstLanes(some ? depth - k : 16);
+  MOE_UNROLL
+  for (int64_t i = 0; i < 16; i++) block[i] = i < height ? _mm512_maskz_loadu_epi32(exist, row[i] + k) : _mm512_setzero_si512();
+  transpose(block);
+}
 
-// Units of sixteen columns of the rows k and k + 1 (null when there is no such row).
-inline __m512i unitsAcross(Float32, const float* row, const float*, __mmask16 columns) { return _mm512_maskz_loadu_epi32(columns, row); }
+// Units of sixteen columns of the rows k and k + 1, of which `columns` and `nextColumns` exist.
+inline __m512i unitsAcross(Float32, const float* row, const float*, __mmask16 columns, __mmask16) { return _mm512_maskz_loadu_epi32(columns, row); }
 
 #if MOE_BF16
 
-inline __m512i unitsAlong(Mixed, const float* row, int64_t count) {
-  const __m512 low = _mm512_maskz_loadu_ps(firstLanes(count), row), high = _mm512_maskz_loadu_ps(firstLanes(count - 16), row + 16);
-  return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+// Rounding takes two vectors and so does the last step of a transposition: halves of two rows meet here.
+template <bool some, int64_t height>
+MOE_INLINE void columnsAlong(Mixed, __m512i block[16], const float* const row[16], int64_t k, int64_t depth) {
+  const __mmask16 low = firstLanes(some ? depth - k : 16), high = firstLanes(some ? depth - k - 16 : 16);
+  MOE_UNROLL
+  for (int64_t i = 0; i < 8; i++) {
+    const float *upper = row[i < 4 ? i : i + 4] + k, *lower = row[i < 4 ? i + 4 : i + 8] + k;
+    block[i] = (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(low, lower), _mm512_maskz_loadu_ps(low, upper));
+    block[8 + i] = (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(high, lower + 16), _mm512_maskz_loadu_ps(high, upper + 16));
+  }
+  transposeHalves(block);
+  transposeHalves(block + 8);
 }
 
-inline __m512i unitsAlong(Mixed, const Half* row, int64_t count) {
-  return _mm512_maskz_loadu_epi16(static_cast<__mmask32>(count >= 32 ? 0xffffffffu : (1u << count) - 1), row);
+template <bool some, int64_t height>
+MOE_INLINE void columnsAlong(Mixed, __m512i block[16], const Half* const row[16], int64_t k, int64_t depth) {
+  const __mmask32 exist = some && depth - k < 32 ? (1u << (depth - k)) - 1 : 0xffffffffu;
+  MOE_UNROLL
+  for (int64_t i = 0; i < 16; i++) block[i] = i < height ? _mm512_maskz_loadu_epi16(exist, row[i] + k) : _mm512_setzero_si512();
+  transpose(block);
 }
 
 // The two rows' halves, low [0, 16) and high [16, 32), as pairs.
@@ -34,42 +53,38 @@ inline __m512i pairUp(__m512i rows) {
   return _mm512_permutexvar_epi16(order, rows);
 }
 
-inline __m512i unitsAcross(Mixed, const float* row, const float* next, __mmask16 columns) {
-  const __m512 low = _mm512_maskz_loadu_ps(columns, row), high = next ? _mm512_maskz_loadu_ps(columns, next) : _mm512_setzero_ps();
+inline __m512i unitsAcross(Mixed, const float* row, const float* next, __mmask16 columns, __mmask16 nextColumns) {
+  const __m512 low = _mm512_maskz_loadu_ps(columns, row), high = _mm512_maskz_loadu_ps(nextColumns, next);
   return pairUp((__m512i)_mm512_cvtne2ps_pbh(high, low));
 }
 
-inline __m512i unitsAcross(Mixed, const Half* row, const Half* next, __mmask16 columns) {
-  const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(columns, row));
-  if (!next) return low;
-  return _mm512_or_si512(low, _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(columns, next)), 16));
+inline __m512i unitsAcross(Mixed, const Half* row, const Half* next, __mmask16 columns, __mmask16 nextColumns) {
+  const __m512i order = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  const __m256i low = _mm256_maskz_loadu_epi16(columns, row), high = _mm256_maskz_loadu_epi16(nextColumns, next);
+  return _mm512_permutex2var_epi16(_mm512_castsi256_si512(low), order, _mm512_castsi256_si512(high));
 }
 
 #endif
 
-// One strip of rows [first, first + count) along k.
+// One strip of rows [first, first + count) along k. Rows that are not there repeat the last one that is.
 template <class Kind, class Source, int64_t width>
 void packAlong(float* to, const Operand& from, int64_t first, int64_t count, int64_t k0, int64_t depth) {
   const Source* data = static_cast<const Source*>(from.data);
-  const int64_t units = unitsOf<Kind>(depth);
+  constexpr int64_t height = width < 16 ? width : 16;
+  const int64_t units = unitsOf<Kind>(depth), whole = depth / (16 * Kind::perUnit) * 16;
   for (int64_t part = 0; part < width; part += 16) {
     const Source* source[16];
-    for (int64_t i = 0; i < 16; i++) source[i] = part + i < count && part + i < width ? data + rowOf(from, first + part + i) * from.stride + k0 : nullptr;
+    for (int64_t i = 0; i < 16; i++) source[i] = data + rowOf(from, first + least(part + i, count - 1)) * from.stride + k0;
     const __mmask16 stored = firstLanes(width - part);
-    for (int64_t unit = 0; unit < units; unit += 16) {
-      const int64_t k = unit * Kind::perUnit, here = least(16, units - unit);
-      __m512i block[16];
+    __m512i block[16];
+    for (int64_t unit = 0; unit < whole; unit += 16) {
+      columnsAlong<false, height>(Kind{}, block, source, unit * Kind::perUnit, depth);
       MOE_UNROLL
-      for (int64_t i = 0; i < 16; i++) block[i] = source[i] ? unitsAlong(Kind{}, source[i] + k, depth - k) : _mm512_setzero_si512();
-      transpose(block);
-      float* out = to + unit * width + part;
-      if (here == 16) {
-        MOE_UNROLL
-        for (int64_t u = 0; u < 16; u++) _mm512_mask_storeu_epi32(out + u * width, stored, block[u]);
-      } else {
-        for (int64_t u = 0; u < here; u++) _mm512_mask_storeu_epi32(out + u * width, stored, block[u]);
-      }
+      for (int64_t u = 0; u < 16; u++) _mm512_mask_storeu_epi32(to + (unit + u) * width + part, stored, block[u]);
     }
+    if (whole == units) continue;
+    columnsAlong<true, height>(Kind{}, block, source, whole * Kind::perUnit, depth);
+    for (int64_t u = 0; u < units - whole; u++) _mm512_mask_storeu_epi32(to + (whole + u) * width + part, stored, block[u]);
   }
 }
 
@@ -81,13 +96,14 @@ void packAcross(float* to, const Operand& from, int64_t first, int64_t count, in
   for (int64_t unit = 0; unit < units; unit++) {
     const int64_t k = unit * Kind::perUnit;
     const Source* row = data + rowOf(from, k0 + k) * from.stride;
-    const Source* next = Kind::perUnit == 2 && k + 1 < depth ? data + rowOf(from, k0 + k + 1) * from.stride : nullptr;
+    const bool isPair = Kind::perUnit == 2 && k + 1 < depth;
+    const Source* next = isPair ? data + rowOf(from, k0 + k + 1) * from.stride : row;
     for (int64_t strip = 0; strip < count; strip += width) {
       float* out = to + strip * units + unit * width;
       for (int64_t part = 0; part < width; part += 16) {
         const int64_t lanesHere = least(16, width - part), at = strip + part;
         const __mmask16 columns = firstLanes(least(lanesHere, count - at));
-        _mm512_mask_storeu_epi32(out + part, firstLanes(lanesHere), unitsAcross(Kind{}, row + at, next ? next + at : nullptr, columns));
+        _mm512_mask_storeu_epi32(out + part, firstLanes(lanesHere), unitsAcross(Kind{}, row + at, next + at, columns, isPair ? columns : 0));
       }
     }
   }

@@ -20,10 +20,8 @@ constexpr int64_t prefetchBytes = 4096;
 
 #if defined(__GNUC__) || defined(__clang__)
 inline void prefetch(const uint8_t* at) { __builtin_prefetch(at); }
-#define MOE_INLINE inline __attribute__((always_inline))
 #else
 inline void prefetch(const uint8_t*) {}
-#define MOE_INLINE inline
 #endif
 
 #if defined(__AVX512F__)

@@ -69,7 +69,7 @@ Need routerLossForwardNeed(const Args& args) {
   return {2 * divideUp(dim(args, 1, 0), lossBlock) * (dim(args, 1, 1) + 1), 0};
 }
 
-// losses[layer] (of L 2) from probs (T E), lse (T), counts (E); attributes K, layer. Sums in double over blocks of tokens.
+// losses[layer] (of L 2) from probs (T E), lse (T), counts (E); attributes assignments, layer. Sums in double over blocks of tokens.
 void routerLossForward(const Args& args, Pool& pool) {
   const float *probs = f32(args, 1), *lse = f32(args, 2);
   const int32_t* counts = i32(args, 3);
@@ -90,9 +90,8 @@ void routerLossForward(const Args& args, Pool& pool) {
     if (e < experts) balance += counts[e] * sum;
     else z = sum;
   }
-  const double assignments = static_cast<double>(tokens) * args.attrs[0];
   float* out = f32(args, 0) + 2 * static_cast<int64_t>(args.attrs[1]);
-  out[0] = static_cast<float>(static_cast<double>(experts) * balance / (assignments * static_cast<double>(tokens)));
+  out[0] = static_cast<float>(static_cast<double>(experts) * balance / (args.attrs[0] * static_cast<double>(tokens)));
   out[1] = static_cast<float>(z / static_cast<double>(tokens));
 }
 

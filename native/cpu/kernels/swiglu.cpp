@@ -1,4 +1,5 @@
 // swigluForward, swigluBackward: a = gate·silu(h[:F])·h[F:], the gate of the slot included (arXiv 2512.14080).
+// denseSwigluForward, denseSwigluBackward: the same with no gate.
 #include "ops.h"
 
 namespace moe::MOE_KERNELS {
@@ -67,8 +68,8 @@ void swigluForward(const Args& args, Pool& pool) {
   });
 }
 
-// dH (S 2F), dGate (T K) from dA (S F), h (S 2F), gate (T K), slotIndex (S): slotIndex is a permutation, so each gate
-// has one slot that owns it.
+// dH (S 2F), dGate (T K) from dA (S F), h (S 2F), gate (T K), slotIndex (S): slotIndex names each gate at most once, so
+// each has one slot that owns it.
 void swigluBackward(const Args& args, Pool& pool) {
   const int32_t* slotIndex = i32(args, 5);
   const float* gates = f32(args, 4);
@@ -81,6 +82,32 @@ void swigluBackward(const Args& args, Pool& pool) {
           for (int64_t s = begin; s < end; s++) {
             dGates[slotIndex[s]] = backwardRow(dH + s * 2 * width, dA + s * width, h + s * 2 * width, splat(gates[slotIndex[s]]), width);
           }
+        });
+      });
+    });
+  });
+}
+
+// a (T F) from h (T 2F).
+void denseSwigluForward(const Args& args, Pool& pool) {
+  const int64_t tokens = dim(args, 0, 0), width = dim(args, 0, 1);
+  withElements(args, 0, [&](auto* a) {
+    withElements(args, 1, [&](const auto* h) {
+      parallelRanges(pool, tokens, 8 * width, [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; t++) forwardRow(a + t * width, h + t * 2 * width, splat(1), width);
+      });
+    });
+  });
+}
+
+// dH (T 2F) from dA (T F), h (T 2F).
+void denseSwigluBackward(const Args& args, Pool& pool) {
+  const int64_t tokens = dim(args, 1, 0), width = dim(args, 1, 1);
+  withElements(args, 0, [&](auto* dH) {
+    withElements(args, 1, [&](const auto* dA) {
+      withElements(args, 2, [&](const auto* h) {
+        parallelRanges(pool, tokens, 16 * width, [&](int64_t begin, int64_t end) {
+          for (int64_t t = begin; t < end; t++) backwardRow(dH + t * 2 * width, dA + t * width, h + t * 2 * width, splat(1), width);
         });
       });
     });

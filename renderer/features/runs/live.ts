@@ -7,6 +7,7 @@ import { defineStore } from 'pinia'
 import { markRaw, onScopeDispose, reactive, shallowRef, toValue, watch, type MaybeRefOrGetter, type ShallowRef } from 'vue'
 import type { Alert } from '#core/shared/alerts.ts'
 import type { ErrorData } from '#core/shared/errors.ts'
+import { moeLayers } from '#core/shared/models.ts'
 import type { Intervention, Sample } from '#core/shared/run-control.ts'
 import type { LogLine, Phase, Run, RunEvent } from '#core/shared/runs.ts'
 import { api, errorData, follow } from '#renderer/client.ts'
@@ -199,7 +200,7 @@ function apply(live: LiveRun, event: RunEvent): boolean {
 function appendFrame(live: LiveRun, step: number, counts: number[]): void {
   const model = live.run?.config.model
   if (!model) return
-  const load = (live.data.load ??= { layers: model.num_hidden_layers, experts: model.num_experts, steps: [], frames: [] })
+  const load = (live.data.load ??= { layers: moeLayers(model).length, experts: model.num_experts, steps: [], frames: [] })
   if (step <= (load.steps.at(-1) ?? -1) || counts.length !== load.layers * load.experts) return
   load.steps.push(step)
   load.frames.push(frameOfCounts(counts, load.experts))
