@@ -33,9 +33,12 @@ function damaged(path: string, found: string): AppError {
   return new AppError('bundle.damaged', `${path}: ${found}`, { params: { file: path, found }, hint: 'Fetch the bundle again; nothing of it was taken over.' })
 }
 
-/** The manifest of a checkpoint as it goes into a bundle. */
+const manifestIn = (checkpoints: string, id: string): CheckpointManifest => manifestSchema.parse(JSON.parse(readFileSync(join(checkpoints, id, 'manifest.json'), 'utf8')))
+const hasOptimizer = (checkpoints: string, id: string): boolean => optimizerFile in manifestIn(checkpoints, id).files
+
+/** The manifest of a checkpoint as it goes into a bundle: without the optimizer's file where that stays behind. */
 function manifestFor(checkpoints: string, id: string, withOptimizer: boolean): CheckpointManifest {
-  const manifest = manifestSchema.parse(JSON.parse(readFileSync(join(checkpoints, id, 'manifest.json'), 'utf8')))
+  const manifest = manifestIn(checkpoints, id)
   if (withOptimizer) return manifest
   return { ...manifest, files: Object.fromEntries(Object.entries(manifest.files).filter(([name]) => name !== optimizerFile)) }
 }
@@ -56,7 +59,9 @@ export function writeBundle(checkpoints: string, out: string, { records, runId, 
         if (copied.sha256 !== expected.sha256) throw damaged(join(checkpoints, manifest.id, name), 'does not match its hash')
         files[`${at}/${name}`] = copied
       }
-      files[`${at}/manifest.json`] = await writeFileAtomic(join(folder, at, 'manifest.json'), [`${JSON.stringify(manifest, null, 2)}\n`])
+      const to = join(folder, at, 'manifest.json')
+      const isWhole = optimizer || !hasOptimizer(checkpoints, manifest.id)
+      files[`${at}/manifest.json`] = isWhole ? await copyFileHashed(join(checkpoints, manifest.id, 'manifest.json'), to) : await writeFileAtomic(to, [`${JSON.stringify(manifest, null, 2)}\n`])
     }
     mkdirSync(join(folder, 'records'))
     for (const name of readdirSync(records).sort()) {

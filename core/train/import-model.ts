@@ -74,7 +74,7 @@ function checkTensors(source: ModelSource): void {
 /** A run that makes no steps: what an import is in the lineage. */
 function importState(model: ModelConfig, { name }: ImportIdentity): TrainingState {
   const config = runConfigSchema.parse({ name, stage: 'import', model, steps: 0, sequenceLength: Math.max(8, Math.min(256, model.max_position_embeddings)) })
-  return { step: 0, tokens: 0, seconds: 0, loaderPosition: 0, rng: [], config, records: [] }
+  return { step: 0, tokens: 0, seconds: 0, loaderPosition: 0, earlierSteps: 0, rng: [], config, records: [] }
 }
 
 /**
