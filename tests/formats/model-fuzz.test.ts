@@ -14,7 +14,7 @@ import { encodeRows } from '#core/shared/quantization.ts'
 import { createRandom, type Random } from '#core/shared/random.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'moe-model-fuzz-'))
-const cases = 2500
+const cases = 1500
 const numbers = Float32Array.from({ length: 4 * 64 }, (_, i) => Math.sin(i))
 const mostExtraBytes = 256 << 20
 
