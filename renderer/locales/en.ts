@@ -2,6 +2,7 @@
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './en-data.ts'
 import { devices, probe, runningOn } from './en-devices.ts'
 import { errorHints, errors } from './en-errors.ts'
+import { exchange } from './en-exchange.ts'
 
 export const en = {
   app: { name: 'MoE Workbench', skip: 'Skip to content' },
@@ -368,4 +369,5 @@ export const en = {
   probe,
   errors,
   errorHints,
+  exchange,
 }

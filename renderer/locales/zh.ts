@@ -3,6 +3,7 @@ import type { en } from './en.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './zh-data.ts'
 import { devices, probe, runningOn } from './zh-devices.ts'
 import { errorHints, errors } from './zh-errors.ts'
+import { exchange } from './zh-exchange.ts'
 
 export const zh: typeof en = {
   app: { name: 'MoE Workbench', skip: '跳到正文' },
@@ -369,4 +370,5 @@ export const zh: typeof en = {
   probe,
   errors,
   errorHints,
+  exchange,
 }
