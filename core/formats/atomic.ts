@@ -34,6 +34,8 @@ export function syncPath(path: string): void {
   }
 }
 
+const pauseBytes = 8 << 20
+
 export type WrittenFile = { sizeBytes: number; sha256: string }
 
 /**
@@ -43,7 +45,7 @@ export type WrittenFile = { sizeBytes: number; sha256: string }
 export async function writeFileAtomic(path: string, chunks: Iterable<Uint8Array | string> | AsyncIterable<Uint8Array | string>): Promise<WrittenFile> {
   const temporary = temporaryPath(dirname(path))
   const hash = createHash('sha256')
-  let sizeBytes = 0
+  let [sizeBytes, pausedAt] = [0, 0]
   let file: number | null = null
   try {
     file = openSync(temporary, 'wx')
@@ -53,6 +55,11 @@ export async function writeFileAtomic(path: string, chunks: Iterable<Uint8Array 
       let written = 0
       while (written < bytes.length) written += writeSync(file, bytes, written)
       sizeBytes += written
+      if (sizeBytes - pausedAt > pauseBytes) {
+        // Chunks that come without waiting would keep a request to stop from being heard.
+        pausedAt = sizeBytes
+        await new Promise((resolve) => setImmediate(resolve))
+      }
     }
     fsyncSync(file)
     closeSync(file)

@@ -34,7 +34,7 @@ export function runImportJob({ paths, request, folder, hub, token, runId, checkp
     if (existsSync(join(path, bundleFileName))) {
       for (const manifest of await importBundle(path, checkpoints, onProgress)) context.send({ type: 'checkpoint', manifest })
     } else {
-      const identity = { id: checkpointId, runId, name: request.name ?? nameOf(request.from), createdAt: Date.now(), codeVersion, from: request.from }
+      const identity = { id: checkpointId, runId, name: request.name ?? nameOf(request.from), createdAt: Date.now(), codeVersion, from: request.isRepository ? `${request.from}@${request.revision}` : basename(path) }
       context.send({ type: 'checkpoint', manifest: await importModel(path, request.type, identity, checkpoints, onProgress) })
     }
     if (request.isRepository) rmSync(folder, { recursive: true, force: true })

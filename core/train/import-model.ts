@@ -21,7 +21,7 @@ import { huggingFaceConfig, isGgufPath, openModelSource, readModelFolder, stored
 import { copyTokenizer, requireTokenizer } from './model-tokenizer.ts'
 import { writePackedModel } from './packed-weights.ts'
 
-export type ImportIdentity = { id: string; runId: string; name: string; createdAt: number; codeVersion: string; /** What the user asked for: a path or a repository. */ from: string }
+export type ImportIdentity = { id: string; runId: string; name: string; createdAt: number; codeVersion: string; /** The file's or folder's name, or the repository; never a path, which would tell of a machine. */ from: string }
 export type ImportProgress = (phase: 'check' | 'hash' | 'weights' | 'verify', done: number, total: number, unit: 'tensors' | 'bytes' | 'files') => void
 
 /** Room that is left beside the weights. */
