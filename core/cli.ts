@@ -3,6 +3,7 @@
  * {"error":{code,message,hint}} under --json), 2 wrong use. Commands themselves are in core/cli/, one file each.
  */
 import { parseArgs } from 'node:util'
+import { analyze } from './cli/analyze.ts'
 import { benchTrain } from './cli/bench-train.ts'
 import { dataAdd, dataBuild, dataInspect, dataPreview } from './cli/data.ts'
 import { dataDownload } from './cli/data-download.ts'
@@ -23,7 +24,7 @@ import { trainStep } from './cli/train-step.ts'
 import { defaultLibraryPath } from './node-host.ts'
 import { toErrorData } from './shared/errors.ts'
 
-const commands: Command[] = [quickstart, train, runs, importCommand, exportCommand, generate, quantize, evalLogprobs, trainStep, benchTrain, dataAdd, dataInspect, dataBuild, dataPreview, dataDownload, tokenizerTrain, tokenizerEncode, devices, experimentsList, experimentsRun, experimentsShow, serveCommand]
+const commands: Command[] = [quickstart, train, runs, importCommand, exportCommand, generate, quantize, evalLogprobs, analyze, trainStep, benchTrain, dataAdd, dataInspect, dataBuild, dataPreview, dataDownload, tokenizerTrain, tokenizerEncode, devices, experimentsList, experimentsRun, experimentsShow, serveCommand]
 
 function overview(): string {
   const width = Math.max(...commands.map((command) => command.name.length))

@@ -10,6 +10,7 @@ import { createRouterClient } from '@orpc/server'
 import { RPCHandler as PortHandler } from '@orpc/server/message-port'
 import { BodyLimitPlugin, RPCHandler as HttpHandler } from '@orpc/server/node'
 import { RPCHandler as SocketHandler } from '@orpc/server/ws'
+import { analysesRouter } from './features/analyses/analyses.ts'
 import { api, withOwnErrors } from './features/api.ts'
 import { buildsRouter } from './features/builds/builds.ts'
 import { settleBuilds } from './features/builds/life.ts'
@@ -41,10 +42,12 @@ import { systemRouter } from './features/system/system.ts'
 import { tokenizersRouter } from './features/tokenizers/tokenizers.ts'
 import { planOnMachine } from './runner/memory-plan.ts'
 import type { BuildEvent } from './shared/builds.ts'
+import type { Analysis } from './shared/analyses.ts'
 import type { contract } from './shared/contract.ts'
 import type { Transfer } from './shared/exchange.ts'
 import type { Host } from './shared/host.ts'
 import type { SourceEvent } from './shared/sources.ts'
+import { endOpenAnalyses } from './store/analyses.ts'
 import { endOpenMessages } from './store/chats.ts'
 import { openStore } from './store/open.ts'
 
@@ -68,6 +71,7 @@ export type Core = {
 const largestBodyBytes = 4 << 20
 
 const router = api.router({
+  analyses: analysesRouter,
   builds: buildsRouter,
   chats: chatsRouter,
   checkpoints: checkpointsRouter,
@@ -117,6 +121,7 @@ async function openServices(host: Host): Promise<Services> {
     buildNews: createHub<BuildEvent>(latestOfEach),
     transfers: new Map<string, Transfer>(),
     transferNews: createHub<Transfer>(latestOfEach),
+    analysisNews: createHub<Analysis>(latestOfEach),
     tasks: createTasks({ host, store }),
     devices: createDevices({ host, store }),
     inference: createInferencePool({ host, store }),
@@ -127,6 +132,7 @@ async function openServices(host: Host): Promise<Services> {
   })
   const services: Services = { ...base, orphans, supervisor: createSupervisor({ ...base, orphans }) }
   endOpenMessages(store)
+  endOpenAnalyses(store, host.now())
   await reconcileCheckpoints(services)
   await reconcileMixes(services)
   if (!orphans.any()) await removeAllLeftovers(services)
@@ -138,7 +144,7 @@ async function openServices(host: Host): Promise<Services> {
 }
 
 /** A watcher that reads slowly gets only how each thing stands now. */
-function latestOfEach<E extends SourceEvent | BuildEvent | Transfer>(queue: E[], event: E): void {
+function latestOfEach<E extends SourceEvent | BuildEvent | Analysis | Transfer>(queue: E[], event: E): void {
   const idOf = (one: E): string => ('id' in one ? one.id : 'source' in one ? one.source.id : one.build.id)
   const waiting = queue.findIndex((one) => idOf(one) === idOf(event))
   if (waiting >= 0) queue.splice(waiting, 1)
@@ -153,11 +159,11 @@ async function afterOrphan(services: Services, runId: string): Promise<void> {
   services.supervisor.pump()
 }
 
-async function closeServices({ orphans, supervisor, tasks, inference, devices, events, sourceNews, buildNews, transferNews, store }: Services): Promise<void> {
+async function closeServices({ orphans, supervisor, tasks, inference, devices, events, sourceNews, buildNews, analysisNews, transferNews, store }: Services): Promise<void> {
   orphans.close()
   devices.close()
   await Promise.all([supervisor.close(), inference.close(), tasks.close()])
-  for (const hub of [events, sourceNews, buildNews, transferNews]) hub.close()
+  for (const hub of [events, sourceNews, buildNews, analysisNews, transferNews]) hub.close()
   // Streams that just ended write their last state.
   await new Promise((resolve) => setTimeout(resolve, 20))
   store.close()

@@ -4,6 +4,7 @@
  */
 import type { FromRunner, Job, ToRunner } from '#core/shared/jobs.ts'
 import { toErrorData } from '#core/shared/errors.ts'
+import { runAnalyzeJob, runRouteJob } from './runner/analyze-job.ts'
 import type { JobContext } from './runner/context.ts'
 import { runDevicesJob, runMeasureJob } from './runner/devices-job.ts'
 import { runExportJob, runImportJob } from './runner/exchange-jobs.ts'
@@ -69,6 +70,10 @@ async function runJob(job: Job, context: JobContext): Promise<'done' | 'stopped'
       return runExportJob(job, context)
     case 'infer':
       return runInferJob(job, context)
+    case 'analyze':
+      return runAnalyzeJob(job, context)
+    case 'route':
+      return runRouteJob(job, context)
     case 'devices':
       return runDevicesJob(job, context)
     case 'measure':

@@ -11,7 +11,7 @@ declare module 'vue-router' {
   interface RouteMeta {
     title: string
     /** The navigation entry that is shown as current. */
-    section?: 'home' | 'data' | 'runs' | 'chat' | 'devices' | 'settings'
+    section?: 'home' | 'data' | 'runs' | 'experiments' | 'chat' | 'devices' | 'settings'
   }
 }
 
@@ -31,7 +31,17 @@ export const router = createRouter({
     { path: '/runs', name: 'runs', component: () => import('./features/runs/RunsPage.vue'), meta: { title: 'nav.runs', section: 'runs' } },
     { path: '/runs/new', name: 'newRun', component: () => import('./features/runs/NewRunPage.vue'), meta: { title: 'newRun.title', section: 'runs' } },
     {
-      path: '/runs/:id/:tab(overview|experts|checkpoints|log|configuration)?',
+      path: '/runs/compare',
+      name: 'compare',
+      component: () => import('./features/runs/ComparePage.vue'),
+      props: (to) => ({ ids: String(to.query.ids ?? '').split(',').filter(Boolean) }),
+      meta: { title: 'training.compare.title', section: 'runs' },
+    },
+    { path: '/lineage/:runId?', name: 'lineage', component: () => import('./features/lineage/LineagePage.vue'), props: (to) => ({ runId: to.params.runId || null }), meta: { title: 'training.lineage.title', section: 'runs' } },
+    { path: '/experiments', name: 'experiments', component: () => import('./features/experiments/ExperimentsPage.vue'), meta: { title: 'paper.title', section: 'experiments' } },
+    { path: '/experiments/:id', name: 'experiment', component: () => import('./features/experiments/ExperimentPage.vue'), props: true, meta: { title: 'paper.title', section: 'experiments' } },
+    {
+      path: '/runs/:id/:tab(overview|experts|checkpoints|samples|history|log|configuration)?',
       name: 'run',
       component: () => import('./features/runs/RunPage.vue'),
       props: (to) => ({ id: to.params.id, tab: to.params.tab || 'overview' }),

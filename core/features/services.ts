@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path'
 import { AppError } from '#core/shared/errors.ts'
+import type { Analysis } from '#core/shared/analyses.ts'
 import type { BuildEvent } from '#core/shared/builds.ts'
 import type { Host } from '#core/shared/host.ts'
 import type { JobPaths } from '#core/shared/jobs.ts'
@@ -30,8 +31,9 @@ export type Services = {
   /** Imports and exports since the core started, by id. */
   transfers: Map<string, Transfer>
   transferNews: Hub<Transfer>
+  analysisNews: Hub<Analysis>
   supervisor: Supervisor
-  /** Jobs of sources and builds. */
+  /** Jobs of sources, builds and analyses. */
   tasks: Tasks
   orphans: Orphans
   inference: InferencePool

@@ -18,6 +18,8 @@ export type RoutingTaps = {
   experts?: Tensor[] // i32 [T, K]
   gate?: Tensor[] // [T, K]
   logits?: Tensor[] // [T, E]
+  /** Added to the router's logits: what an intervention wants chosen or left out. */
+  bias?: Tensor[] // [T, E]
   /** Experts are inputs: the router's top-k is not taken (forced routing). */
   forced?: boolean
 }
@@ -36,7 +38,7 @@ export type Load = { counts: Tensor; layers: number }
 function routeForward(b: Recording, c: ModelConfig, w: Pick<MoeWeights, 'router'>, u: Tensor, layer: number, taps: RoutingTaps): Routed {
   const [T, E] = [rows(u), c.num_experts]
   const logits = taps.logits?.[layer] ?? b.scratch('routerLogits', [T, E])
-  b.linearForward({ y: logits, x: u, weight: w.router })
+  b.linearForward({ y: logits, x: u, weight: w.router, add: taps.bias?.[layer] })
   const probs = b.scratch('probs', [T, E])
   const lse = b.scratch('routerLse', [T])
   b.routerSoftmaxForward({ probs, lse, logits })

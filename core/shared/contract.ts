@@ -1,4 +1,5 @@
 /** The whole contract: what any client may call, whatever the transport. One property per noun, each from its own file. */
+import { analysesContract } from './analyses.ts'
 import { buildsContract } from './builds.ts'
 import { chatsContract } from './chats.ts'
 import { checkpointsContract } from './checkpoints.ts'
@@ -15,6 +16,7 @@ import { systemContract } from './system.ts'
 import { tokenizersContract } from './tokenizers.ts'
 
 export const contract = {
+  analyses: analysesContract,
   builds: buildsContract,
   chats: chatsContract,
   checkpoints: checkpointsContract,

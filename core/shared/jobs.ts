@@ -4,6 +4,7 @@
  *
  * A runner whose channel to the core closes saves a checkpoint (training) and exits: the core finds it on its next start.
  */
+import type { AnalysisSpec, Intervention, RoutedText } from './analyses.ts'
 import type { FilterPreview } from './builds.ts'
 import type { Sampling, Token } from './chats.ts'
 import type { CheckpointManifest } from './checkpoints.ts'
@@ -20,6 +21,9 @@ export type JobPaths = { library: string; resources: string }
 
 /** Which kernels were measured to be fastest, by device and driver, as JSON of the backend's: with the same choice a run computes the same bits again. */
 export type KernelChoices = Record<string, string>
+
+/** A checkpoint (or any model folder) of an analysis. */
+export type AnalysedCheckpoint = { id: string; folder: string; label: string; step: number | null }
 
 export type Job =
   /** Sample data, tokenizer, token files, as far as they are missing. */
@@ -43,6 +47,10 @@ export type Job =
   | { kind: 'exportModel'; paths: JobPaths; request: ExportRequest; bundle: { records: string; runId: string; checkpointIds: string[]; codeVersion: string } | null }
   /** Loads one checkpoint and answers `generate` until stopped. */
   | { kind: 'infer'; paths: JobPaths; checkpointId: string }
+  /** Analyses routing, or switches experts off one by one, into `analyses/<analysisId>/`. */
+  | { kind: 'analyze'; paths: JobPaths; analysisId: string; request: Pick<AnalysisSpec, 'kind' | 'data' | 'sequenceLength'> & { model: AnalysedCheckpoint; against: AnalysedCheckpoint[] } }
+  /** Routes one text, as it is and under an intervention. */
+  | { kind: 'route'; paths: JobPaths; model: AnalysedCheckpoint; text: string; intervention: Intervention | null; continueTokens: number }
   /** Lists the devices of the machine. */
   | { kind: 'devices'; paths: JobPaths }
   /** Measures one device. */
@@ -74,6 +82,9 @@ export type FromRunner =
   | { type: 'mix'; mix: Mix }
   | { type: 'report'; report: SourceReport }
   | { type: 'filterPreview'; preview: FilterPreview }
+  /** An analysis is written; tokens that it counted. */
+  | { type: 'analysed'; tokens: number }
+  | { type: 'routed'; plain: RoutedText; changed: RoutedText | null }
   /** The device is open. */
   | { type: 'device'; device: RunDevice }
   /** Kernels were chosen by measuring; to be given to later jobs. */

@@ -1,5 +1,18 @@
 /** English wordings of error codes (dots as underscores), and of what to do next. */
 export const errors = {
+  analyze_noExperts: 'The model has no experts.',
+  analyze_expertChoice: 'With expert choice a token has no fixed number of experts: this analysis is not defined for it.',
+  analyze_memory: 'The counters would take too much memory.',
+  analyze_incomparable: '{model} has another shape: {found} instead of {expected}.',
+  analyze_noDomain: 'The mix has no domain “{found}”.',
+  analyze_noText: 'There is too little text to analyse.',
+  analyze_noTokenizer: '{model} has no tokenizer.json.',
+  analyze_otherTokenizer: 'Mix {mix} was made with another tokenizer than the model’s.',
+  analyze_noSuchExpert: 'There is no expert {expert} in layer {layer}.',
+  analyze_allOff: 'All experts of layer {layer} are switched off.',
+  analyze_topK: 'k is {found}; the model has {expected} experts.',
+  analyses_notFound: 'This analysis is not there any more.',
+  analyses_noResult: 'The result file {file} cannot be used.',
   unknown: 'Something went wrong.',
   internal: 'Something went wrong inside the workbench.',
   connection_lost: 'The connection to the core is lost.',

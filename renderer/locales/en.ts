@@ -3,10 +3,12 @@ import { browse, build, data, download, filters, mixes, shares, sources, tokeniz
 import { devices, probe, runningOn } from './en-devices.ts'
 import { errorHints, errors } from './en-errors.ts'
 import { exchange } from './en-exchange.ts'
+import { experiments } from './en-experiments.ts'
+import { training } from './en-training.ts'
 
 export const en = {
   app: { name: 'MoE Workbench', skip: 'Skip to content' },
-  nav: { label: 'Main', home: 'Home', data: 'Data', runs: 'Runs', chat: 'Chat', devices: 'Devices', settings: 'Settings' },
+  nav: { label: 'Main', home: 'Home', data: 'Data', runs: 'Runs', experiments: 'Experiments', chat: 'Chat', devices: 'Devices', settings: 'Settings' },
   common: { cancel: 'Cancel', freed: '{bytes} freed.' },
   copy: { copy: 'Copy', copied: 'Copied' },
   time: { seconds: '{s} s', minutes: '{m} min {s} s', hours: '{h} h {m} min', days: '{d} d {h} h', justNow: 'just now' },
@@ -102,7 +104,7 @@ export const en = {
   run: {
     title: 'Run',
     tabs: 'Parts of the run',
-    tab: { overview: 'Overview', experts: 'Experts', checkpoints: 'Checkpoints', log: 'Log', configuration: 'Configuration' },
+    tab: { overview: 'Overview', experts: 'Experts', checkpoints: 'Checkpoints', samples: 'Samples', history: 'Changes', log: 'Log', configuration: 'Configuration' },
     progressOf: 'Progress of {name}',
     stepOf: 'Step {step} of {steps}',
     left: '{time} left',
@@ -160,9 +162,9 @@ export const en = {
     smoothing: 'Smoothing',
     log: 'Log loss axis',
     reset: 'Reset zoom',
-    zoomHint: 'Drag to zoom, double-click to reset',
+    zoomHint: 'Drag to zoom, Shift and wheel or arrow keys to pan, double-click to reset',
     validationByDomain: 'Held-out loss by domain',
-    axis: { label: 'Axis', steps: 'Steps', tokens: 'Tokens', time: 'Time' },
+    axis: { label: 'Axis', steps: 'Steps', tokens: 'Tokens', flops: 'FLOPs', time: 'Time' },
     empty: { title: 'No steps yet', text: 'The curves begin with the first training step.' },
     noValidation: { title: 'No evaluation yet', text: 'Held-out loss appears every evaluateEverySteps steps of the configuration.' },
   },
@@ -240,6 +242,13 @@ export const en = {
     queue: 'Queue behind the running one',
     fix: 'Check “{field}”',
     recipe: 'Full recipe',
+    open: 'Open a recipe',
+    save: 'Save as a file',
+    edit: 'Edit every knob',
+    apply: 'Use this recipe',
+    notJson: 'That is not JSON: {message}',
+    size: 'Size',
+    sizeHelp: 'Sets everything below: width, experts, learning rate, batch and length of training. The last one is the paper’s model.',
     field: {
       name: 'Name',
       mix: 'Mix',
@@ -367,6 +376,8 @@ export const en = {
   devices,
   runningOn,
   probe,
+  paper: experiments,
+  training,
   errors,
   errorHints,
   exchange,

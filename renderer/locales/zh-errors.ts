@@ -2,6 +2,19 @@
 import type * as english from './en-errors.ts'
 
 export const errors: typeof english.errors = {
+  analyze_noExperts: '该模型没有专家。',
+  analyze_expertChoice: '在专家选择路由下，词元没有固定数目的专家，此分析没有定义。',
+  analyze_memory: '计数器会占用过多内存。',
+  analyze_incomparable: '{model} 的形状不同：是 {found}，应为 {expected}。',
+  analyze_noDomain: '该混合数据没有领域“{found}”。',
+  analyze_noText: '可分析的文本太少。',
+  analyze_noTokenizer: '{model} 没有 tokenizer.json。',
+  analyze_otherTokenizer: '混合数据 {mix} 使用的分词器与模型不同。',
+  analyze_noSuchExpert: '第 {layer} 层没有专家 {expert}。',
+  analyze_allOff: '第 {layer} 层的专家全部被关闭。',
+  analyze_topK: 'k 为 {found}，而模型有 {expected} 个专家。',
+  analyses_notFound: '该分析已不存在。',
+  analyses_noResult: '结果文件 {file} 无法使用。',
   unknown: '出了点问题。',
   internal: '工作台内部出了问题。',
   connection_lost: '与核心的连接已断开。',

@@ -4,10 +4,12 @@ import { browse, build, data, download, filters, mixes, shares, sources, tokeniz
 import { devices, probe, runningOn } from './zh-devices.ts'
 import { errorHints, errors } from './zh-errors.ts'
 import { exchange } from './zh-exchange.ts'
+import { experiments } from './zh-experiments.ts'
+import { training } from './zh-training.ts'
 
 export const zh: typeof en = {
   app: { name: 'MoE Workbench', skip: '跳到正文' },
-  nav: { label: '主导航', home: '首页', data: '数据', runs: '训练', chat: '对话', devices: '设备', settings: '设置' },
+  nav: { label: '主导航', home: '首页', data: '数据', runs: '训练', experiments: '实验', chat: '对话', devices: '设备', settings: '设置' },
   common: { cancel: '取消', freed: '已释放 {bytes}。' },
   copy: { copy: '复制', copied: '已复制' },
   time: { seconds: '{s} 秒', minutes: '{m} 分 {s} 秒', hours: '{h} 小时 {m} 分', days: '{d} 天 {h} 小时', justNow: '刚刚' },
@@ -103,7 +105,7 @@ export const zh: typeof en = {
   run: {
     title: '训练',
     tabs: '训练的各部分',
-    tab: { overview: '概览', experts: '专家', checkpoints: '检查点', log: '日志', configuration: '配置' },
+    tab: { overview: '概览', experts: '专家', checkpoints: '检查点', samples: '样本', history: '更改', log: '日志', configuration: '配置' },
     progressOf: '{name} 的进度',
     stepOf: '第 {step} 步，共 {steps} 步',
     left: '剩余 {time}',
@@ -161,9 +163,9 @@ export const zh: typeof en = {
     smoothing: '平滑',
     log: '损失用对数轴',
     reset: '重置缩放',
-    zoomHint: '拖动以缩放，双击以重置',
+    zoomHint: '拖动以缩放，按住 Shift 滚动或用方向键平移，双击以重置',
     validationByDomain: '各领域的留出集损失',
-    axis: { label: '横轴', steps: '步数', tokens: '词元', time: '时间' },
+    axis: { label: '横轴', steps: '步数', tokens: '词元', flops: 'FLOPs', time: '时间' },
     empty: { title: '还没有训练步', text: '曲线从第一个训练步开始。' },
     noValidation: { title: '还没有评估', text: '留出集损失按配置中的 evaluateEverySteps 定期出现。' },
   },
@@ -241,6 +243,13 @@ export const zh: typeof en = {
     queue: '排在当前训练之后',
     fix: '请检查“{field}”',
     recipe: '完整配方',
+    open: '打开配方',
+    save: '保存为文件',
+    edit: '编辑所有参数',
+    apply: '使用此配方',
+    notJson: '这不是 JSON：{message}',
+    size: '规模',
+    sizeHelp: '决定下面的一切：宽度、专家、学习率、批次和训练长度。最后一个是论文的模型。',
     field: {
       name: '名称',
       mix: '混合',
@@ -368,6 +377,8 @@ export const zh: typeof en = {
   devices,
   runningOn,
   probe,
+  paper: experiments,
+  training,
   errors,
   errorHints,
   exchange,

@@ -42,7 +42,7 @@ export async function reconcileCheckpoints({ host, store }: Context): Promise<Se
 
 /** Removes what crashes left in the library's folders. Only when no runner that may still be writing is alive. */
 export async function removeAllLeftovers({ host }: Context): Promise<void> {
-  for (const name of ['checkpoints', 'mixes', 'tokenizers']) await removeLeftovers(join(host.libraryPath, name))
+  for (const name of ['checkpoints', 'mixes', 'tokenizers', 'analyses']) await removeLeftovers(join(host.libraryPath, name))
 }
 
 /** Writes the step records of a checkpoint to the store, which may lack the last ones before a crash. */

@@ -3,5 +3,6 @@ import { first } from './0001-first.ts'
 import { runningOn } from './0002-running-on.ts'
 import { sourcesAndBuilds } from './0003-sources-and-builds.ts'
 import { runsAtScale } from './0004-runs-at-scale.ts'
+import { analyses } from './0005-analyses.ts'
 
-export const migrations: readonly string[] = [first, runningOn, sourcesAndBuilds, runsAtScale]
+export const migrations: readonly string[] = [first, runningOn, sourcesAndBuilds, runsAtScale, analyses]

@@ -60,6 +60,12 @@ export const useLiveRuns = defineStore('liveRuns', () => {
   return { acquire, release }
 })
 
+/** Marks alerts as dismissed, once the core has them so. */
+export function markDismissed(live: LiveRun, ids: ReadonlySet<string>): void {
+  live.data.alerts = live.data.alerts.map((alert) => (ids.has(alert.id) ? { ...alert, dismissed: true } : alert))
+  live.recordVersion++
+}
+
 /** The live run of a changing id, while the calling component lives; null while there is no id. */
 export function useLiveRun(id: MaybeRefOrGetter<string | null>): ShallowRef<LiveRun | null> {
   const store = useLiveRuns()

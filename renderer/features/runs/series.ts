@@ -59,6 +59,16 @@ export function align(series: readonly { steps: readonly number[]; values: reado
   return { steps, columns }
 }
 
+/** A series with finer points in place of its own where `detail` has some. */
+export function withDetail(whole: Series, detail: Series): Series {
+  const [from, to] = [detail.steps[0], detail.steps.at(-1)]
+  if (from === undefined || to === undefined) return whole
+  const before = whole.steps.findIndex((step) => step >= from)
+  const after = whole.steps.findIndex((step) => step > to)
+  const join = (own: readonly number[], finer: readonly number[]): number[] => [...own.slice(0, before < 0 ? own.length : before), ...finer, ...(after < 0 ? [] : own.slice(after))]
+  return { key: whole.key, steps: join(whole.steps, detail.steps), values: join(whole.values, detail.values) }
+}
+
 /**
  * Training seconds at given steps, from the speed series: each step took tokensPerStep / tokensPerSecond.
  * Between thinned points the speed is taken as constant. Empty speeds give null (no time axis yet).

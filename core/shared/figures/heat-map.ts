@@ -1,0 +1,48 @@
+/** A matrix as coloured cells with its scale: co-activation, load by layer, ablation. Diverging data are given as their size and a sign in the value. */
+import { canvas, mark, ramp, text, type Figure, type Palette } from './figure.ts'
+
+export type HeatMapData = {
+  id: string
+  title: string
+  rowTitle: string
+  columnTitle: string
+  rows: string[]
+  columns: string[]
+  /** Row-major. */
+  values: number[]
+  /** End of the scale. */
+  high: number
+  format(value: number): string
+  /** Marks a cell's element so that a page can follow a click: `data-key`. */
+  keyOf?(row: number, column: number): string
+}
+
+export function heatMap(data: HeatMapData, palette: Palette): Figure {
+  const { rows, columns, values, high, format } = data
+  const cell = Math.max(9, Math.min(26, Math.floor(720 / Math.max(columns.length, 1))))
+  const [left, top] = [28 + 7 * Math.max(...rows.map((name) => name.length), 2), 46]
+  const [width, height] = [left + Math.max(cell * columns.length, 240) + 16, top + cell * rows.length + 64]
+  const every = (count: number): number => Math.ceil((count * 14) / (count * cell + 1))
+  const cells = rows.flatMap((row, r) =>
+    columns.map((column, c) => {
+      const value = values[r * columns.length + c]!
+      const words = `${data.rowTitle} ${row} · ${data.columnTitle} ${column}: ${format(value)}`
+      const key = data.keyOf ? ` data-key="${data.keyOf(r, c)}"` : ''
+      return mark(`rect x="${left + c * cell}" y="${top + r * cell}" width="${cell - 1}" height="${cell - 1}" fill="${ramp(value / high, palette)}"`, words, key)
+    }),
+  )
+  const rowLabels = rows.map((row, r) => (r % every(rows.length) === 0 ? text(left - 5, top + r * cell + cell / 2 + 4, row, palette, { anchor: 'end', size: 10 }) : ''))
+  const step = Math.max(every(columns.length), Math.ceil((7 * Math.max(...columns.map((name) => name.length))) / cell))
+  const columnLabels = columns.map((column, c) => (c % step === 0 ? text(left + c * cell + cell / 2, top + rows.length * cell + 13, column, palette, { anchor: 'middle', size: 10 }) : ''))
+  const scaleY = height - 22
+  const scale = Array.from({ length: 60 }, (_, i) => `<rect x="${left + i * 3}" y="${scaleY}" width="3.2" height="9" fill="${ramp(i / 59, palette)}"/>`)
+  const content = [
+    text(12, 20, data.title, palette, { size: 13, colour: palette.ink, bold: true }),
+    text(left, top - 8, `${data.columnTitle} →`, palette),
+    text(12, top + (cell * rows.length) / 2, data.rowTitle, palette, { rotate: true, anchor: 'middle' }),
+    ...cells, ...rowLabels, ...columnLabels, ...scale,
+    text(left - 5, scaleY + 9, format(0), palette, { anchor: 'end', size: 10 }),
+    text(left + 186, scaleY + 9, format(high), palette, { size: 10 }),
+  ].join('')
+  return { id: data.id, title: data.title, svg: canvas(width, height, data.title, palette, content), columns: [data.rowTitle, ...columns], rows: rows.map((row, r) => [row, ...values.slice(r * columns.length, (r + 1) * columns.length)]) }
+}
