@@ -10,12 +10,18 @@ import { reportHtml } from '#core/shared/figures/report.ts'
 import { ablationFigures, allFigures, englishFigureWords } from '#core/shared/figures/routing-figures.ts'
 import type { AnalysedCheckpoint } from '#core/shared/jobs.ts'
 import { layerLoad, loadBalanceForms, pairBaseline, uniformShare, vocabularyOf } from '#core/shared/routing-statistics.ts'
+import { readCheckpoint } from '#core/train/checkpoint.ts'
 import { numberOption, requiredOption, UsageError, type Command, type Context } from './command.ts'
 import { deviceHelp, deviceOptions, modelFolder, openBackend } from './model.ts'
 
 type Values = Record<string, string | boolean | undefined>
 
-const checkpointOf = (model: string, context: Context): AnalysedCheckpoint => ({ id: basename(resolve(model)), folder: modelFolder({ model }, context), label: basename(resolve(model)), step: null })
+/** A checkpoint of ours knows its step; another folder goes by its name. */
+function checkpointOf(model: string, context: Context): AnalysedCheckpoint {
+  const folder = modelFolder({ model }, context)
+  const step = existsSync(join(folder, 'state.json')) ? readCheckpoint(folder).manifest.step : null
+  return { id: basename(resolve(model)), folder, label: basename(resolve(model)), step }
+}
 
 /** --data: a mix of the library, or a text file. */
 function dataOf(values: Values, context: Context): AnalysisRequest['data'] {

@@ -1,5 +1,5 @@
 /** Lines over an ordered axis (saturation, vocabulary by layer), bars with a line of chance (specialization), boxes (load by layer). */
-import { canvas, mark, seriesColour, text, ticks, type Figure, type Palette } from './figure.ts'
+import { canvas, mark, seriesColour, text, ticks, titleWidth, type Figure, type Palette } from './figure.ts'
 
 type Frame = { width: number; height: number; left: number; right: number; top: number; bottom: number }
 const frame = (width: number, height: number): Frame => ({ width, height, left: 54, right: 16, top: 56, bottom: 40 })
@@ -20,7 +20,7 @@ function legend(names: readonly string[], f: Frame, palette: Palette, dashed: (i
     .map((name, i) => {
       const at = x
       x += 34 + 6.6 * name.length
-      if (at > f.width - 60) return ''
+      if (x > f.width + 14) return ''
       return `<line x1="${at}" x2="${at + 16}" y1="${f.top - 9}" y2="${f.top - 9}" stroke="${seriesColour(i)}" stroke-width="2.5"${dashed(i) ? ' stroke-dasharray="5 3"' : ''}/>${text(at + 20, f.top - 5, name, palette, { size: 10 })}`
     })
     .join('')
@@ -40,7 +40,7 @@ export type LineData = {
 }
 
 export function lineChart(data: LineData, palette: Palette): Figure {
-  const f = frame(Math.max(420, Math.min(860, 120 + 44 * data.x.length)), 300)
+  const f = frame(Math.max(500, titleWidth(data.title), Math.min(860, 120 + 44 * data.x.length)), 300)
   const all = data.series.flatMap(({ values }) => values).filter((value) => value !== null)
   const high = data.high ?? Math.max(...all, data.baseline?.value ?? 0, 1e-9) * 1.06
   const low = Math.min(0, ...all)

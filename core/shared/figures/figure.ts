@@ -5,7 +5,7 @@
 export type Cell = string | number
 export type Figure = { id: string; title: string; svg: string; columns: string[]; rows: Cell[][] }
 
-/** Colours of a figure. `ramp` is viridis, which is even in lightness and read alike by the colour-blind; `series` is Okabe and Ito's set. */
+/** Colours of a figure. `ramp` goes up evenly in lightness, away from the ground, and is read alike by the colour-blind; `series` is Okabe and Ito's set. */
 export type Palette = { ink: string; muted: string; grid: string; ground: string; isDark: boolean }
 export const lightPalette: Palette = { ink: '#1c1c1f', muted: '#5f6068', grid: '#e2e3e8', ground: '#ffffff', isDark: false }
 export const darkPalette: Palette = { ink: '#f1f1f4', muted: '#a3a5b0', grid: '#363842', ground: '#17181c', isDark: true }
@@ -13,13 +13,17 @@ export const darkPalette: Palette = { ink: '#f1f1f4', muted: '#a3a5b0', grid: '#
 const okabeIto = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#d55e00', '#8c8c00', '#7a7a7a']
 export const seriesColour = (index: number): string => okabeIto[index % okabeIto.length]!
 
-const viridis: readonly [number, number, number][] = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]]
+type Stops = readonly (readonly [number, number, number])[]
+/** Viridis on a dark ground, ColorBrewer's YlGnBu on a light one. */
+const viridis: Stops = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]]
+const yellowToBlue: Stops = [[255, 255, 237], [199, 233, 180], [65, 182, 196], [34, 94, 168], [8, 29, 88]]
 /** The colour of a fraction of the scale. On a light ground more is darker, on a dark one brighter: nothing stands out where there is nothing. */
 export function ramp(fraction: number, { isDark }: Pick<Palette, 'isDark'>): string {
   const clamped = Math.min(1, Math.max(0, Number.isFinite(fraction) ? fraction : 0))
-  const at = (isDark ? clamped : 1 - clamped) * (viridis.length - 1)
-  const low = Math.min(viridis.length - 2, Math.floor(at))
-  const mix = viridis[low]!.map((from, i) => Math.round(from + (at - low) * (viridis[low + 1]![i]! - from)))
+  const stops = isDark ? viridis : yellowToBlue
+  const at = clamped * (stops.length - 1)
+  const low = Math.min(stops.length - 2, Math.floor(at))
+  const mix = stops[low]!.map((from, i) => Math.round(from + (at - low) * (stops[low + 1]![i]! - from)))
   return `rgb(${mix.join(',')})`
 }
 
@@ -36,6 +40,9 @@ export function text(x: number, y: number, content: string, palette: Palette, { 
 
 /** A mark that says its value. `shape` is an element without its closing. */
 export const mark = (shape: string, value: string, extra = ''): string => `<${shape} data-value="${escapeXml(value)}"${extra}><title>${escapeXml(value)}</title></${shape.slice(0, shape.indexOf(' '))}>`
+
+/** Width that a title needs. */
+export const titleWidth = (title: string): number => 24 + 7.6 * title.length
 
 /** The whole SVG around its marks. */
 export function canvas(width: number, height: number, title: string, palette: Palette, content: string): string {

@@ -1,5 +1,5 @@
 /** A matrix as coloured cells with its scale: co-activation, load by layer, ablation. Diverging data are given as their size and a sign in the value. */
-import { canvas, mark, ramp, text, type Figure, type Palette } from './figure.ts'
+import { canvas, mark, ramp, text, titleWidth, type Figure, type Palette } from './figure.ts'
 
 export type HeatMapData = {
   id: string
@@ -21,7 +21,7 @@ export function heatMap(data: HeatMapData, palette: Palette): Figure {
   const { rows, columns, values, high, format } = data
   const cell = Math.max(9, Math.min(26, Math.floor(720 / Math.max(columns.length, 1))))
   const [left, top] = [28 + 7 * Math.max(...rows.map((name) => name.length), 2), 46]
-  const [width, height] = [left + Math.max(cell * columns.length, 240) + 16, top + cell * rows.length + 64]
+  const [width, height] = [Math.max(left + Math.max(cell * columns.length, 240) + 16, titleWidth(data.title)), top + cell * rows.length + 64]
   const every = (count: number): number => Math.ceil((count * 14) / (count * cell + 1))
   const cells = rows.flatMap((row, r) =>
     columns.map((column, c) => {
