@@ -12,6 +12,7 @@ import { BodyLimitPlugin, RPCHandler as HttpHandler } from '@orpc/server/node'
 import { RPCHandler as SocketHandler } from '@orpc/server/ws'
 import { analysesRouter } from './features/analyses/analyses.ts'
 import { api, withOwnErrors } from './features/api.ts'
+import { apiServerRouter } from './features/api-server/api-server.ts'
 import { buildsRouter } from './features/builds/builds.ts'
 import { settleBuilds } from './features/builds/life.ts'
 import { chatsRouter } from './features/chats/chats.ts'
@@ -27,6 +28,7 @@ import { createSupervisor } from './features/jobs/supervisor.ts'
 import { createTasks } from './features/jobs/tasks.ts'
 import { estimatesRouter } from './features/estimates/estimates.ts'
 import { exchangeRouter } from './features/exchange/exchange.ts'
+import { evaluationsRouter } from './features/evaluations/evaluations.ts'
 import { experimentsRouter } from './features/experiments/experiments.ts'
 import { lineageRouter } from './features/lineage/lineage.ts'
 import { mixesRouter } from './features/mixes/mixes.ts'
@@ -41,6 +43,7 @@ import { removeStrayFiles } from './features/sources/uploads.ts'
 import { systemRouter } from './features/system/system.ts'
 import { tokenizersRouter } from './features/tokenizers/tokenizers.ts'
 import { planOnMachine } from './runner/memory-plan.ts'
+import { createApiServer } from './serve/api/server.ts'
 import type { BuildEvent } from './shared/builds.ts'
 import type { Analysis } from './shared/analyses.ts'
 import type { contract } from './shared/contract.ts'
@@ -49,6 +52,7 @@ import type { Host } from './shared/host.ts'
 import type { SourceEvent } from './shared/sources.ts'
 import { endOpenAnalyses } from './store/analyses.ts'
 import { endOpenMessages } from './store/chats.ts'
+import { endOpenEvaluations } from './store/evaluations.ts'
 import { openStore } from './store/open.ts'
 
 export type CoreClient = ContractRouterClient<typeof contract>
@@ -64,6 +68,8 @@ export type Core = {
   connectSocket(socket: Socket): void
   /** Answers a call made by HTTP under `prefix`; false when the path names none. The same goes for it. */
   answerHttp(request: IncomingMessage, response: ServerResponse, prefix: `/${string}`): Promise<boolean>
+  /** Answers a request under /v1 of the OpenAI-compatible API, for its keys and those that `isKey` knows. */
+  answerApi(request: IncomingMessage, response: ServerResponse, isKey: (secret: string) => boolean): Promise<void>
   /** Stops what trains (it saves), ends every stream and releases the library. */
   close(): Promise<void>
 }
@@ -72,12 +78,14 @@ const largestBodyBytes = 4 << 20
 
 const router = api.router({
   analyses: analysesRouter,
+  apiServer: apiServerRouter,
   builds: buildsRouter,
   chats: chatsRouter,
   checkpoints: checkpointsRouter,
   devices: devicesRouter,
   estimates: estimatesRouter,
   exchange: exchangeRouter,
+  evaluations: evaluationsRouter,
   experiments: experimentsRouter,
   lineage: lineageRouter,
   mixes: mixesRouter,
@@ -94,6 +102,7 @@ export async function startCore(host: Host): Promise<Core> {
   const unlock = lockLibrary(host.libraryPath)
   try {
     const services = await openServices(host)
+    const { apiServer } = services
     const portHandler = new PortHandler(router)
     const socketHandler = new SocketHandler(router)
     const httpHandler = new HttpHandler(router, { plugins: [new BodyLimitPlugin({ maxBodySize: largestBodyBytes })] })
@@ -103,6 +112,7 @@ export async function startCore(host: Host): Promise<Core> {
       connect: (port) => portHandler.upgrade(port, { context: services }),
       connectSocket: (socket) => void socketHandler.upgrade(socket, { context: services }),
       answerHttp: async (request, response, prefix) => (await httpHandler.handle(request, response, { prefix, context: services })).matched,
+      answerApi: (request, response, isKey) => apiServer.answer(request, response, isKey),
       close: () => (closing ??= closeServices(services).finally(unlock)),
     }
   } catch (error) {
@@ -111,8 +121,9 @@ export async function startCore(host: Host): Promise<Core> {
   }
 }
 
-async function openServices(host: Host): Promise<Services> {
+async function openServices(host: Host): Promise<Services & { apiServer: ReturnType<typeof createApiServer> }> {
   const store = openStore(join(host.libraryPath, 'library.sqlite'))
+  const inference = createInferencePool({ host, store })
   const base = {
     host,
     store,
@@ -124,15 +135,17 @@ async function openServices(host: Host): Promise<Services> {
     analysisNews: createHub<Analysis>(latestOfEach),
     tasks: createTasks({ host, store }),
     devices: createDevices({ host, store }),
-    inference: createInferencePool({ host, store }),
+    inference,
+    apiServer: createApiServer({ host, store, inference }),
     planMemory: planOnMachine,
   }
   const orphans = createOrphans({ host, store }, (runId) => {
     afterOrphan(services, runId).catch((error: unknown) => host.log('error', `after a lost runner: ${String(error)}`))
   })
-  const services: Services = { ...base, orphans, supervisor: createSupervisor({ ...base, orphans }) }
+  const services = { ...base, orphans, supervisor: createSupervisor({ ...base, orphans }) }
   endOpenMessages(store)
   endOpenAnalyses(store, host.now())
+  endOpenEvaluations(store)
   await reconcileCheckpoints(services)
   await reconcileMixes(services)
   if (!orphans.any()) await removeAllLeftovers(services)
@@ -159,9 +172,10 @@ async function afterOrphan(services: Services, runId: string): Promise<void> {
   services.supervisor.pump()
 }
 
-async function closeServices({ orphans, supervisor, tasks, inference, devices, events, sourceNews, buildNews, analysisNews, transferNews, store }: Services): Promise<void> {
+async function closeServices({ orphans, supervisor, tasks, inference, apiServer, devices, events, sourceNews, buildNews, analysisNews, transferNews, store }: Services): Promise<void> {
   orphans.close()
   devices.close()
+  await apiServer.close()
   await Promise.all([supervisor.close(), inference.close(), tasks.close()])
   for (const hub of [events, sourceNews, buildNews, analysisNews, transferNews]) hub.close()
   // Streams that just ended write their last state.

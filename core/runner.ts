@@ -8,6 +8,7 @@ import { runAnalyzeJob, runRouteJob } from './runner/analyze-job.ts'
 import type { JobContext } from './runner/context.ts'
 import { runDevicesJob, runMeasureJob } from './runner/devices-job.ts'
 import { runExportJob, runImportJob } from './runner/exchange-jobs.ts'
+import { runEvaluateJob } from './runner/evaluate-job.ts'
 import { runInferJob } from './runner/infer-job.ts'
 import { runBuildMixJob, runPreviewFiltersJob } from './runner/mix-jobs.ts'
 import { runProbeJob } from './runner/probe-job.ts'
@@ -74,6 +75,8 @@ async function runJob(job: Job, context: JobContext): Promise<'done' | 'stopped'
       return runAnalyzeJob(job, context)
     case 'route':
       return runRouteJob(job, context)
+    case 'evaluate':
+      return runEvaluateJob(job, context)
     case 'devices':
       return runDevicesJob(job, context)
     case 'measure':

@@ -22,6 +22,8 @@ export type ServeOptions = {
   coreHost: Host
   /** Folder of the built page. */
   rendererPath: string
+  /** Answers the OpenAI-compatible API under /v1 too, for the API key and the keys of the library. */
+  api?: boolean
   /** Where links and warnings go: stderr unless given. */
   print?: (line: string) => void
 }
@@ -42,7 +44,7 @@ const linkEveryMs = 5000
 const pingEveryMs = 30_000
 
 /** Starts the core and serves it. Throws what startCore throws, serve.portInUse and serve.addressRefused. */
-export async function serve({ port, host, coreHost, rendererPath, print = (line) => void process.stderr.write(`${line}\n`) }: ServeOptions): Promise<Served> {
+export async function serve({ port, host, coreHost, rendererPath, api = false, print = (line) => void process.stderr.write(`${line}\n`) }: ServeOptions): Promise<Served> {
   const core = await startCore(coreHost)
   const server = createServer()
   try {
@@ -53,7 +55,7 @@ export async function serve({ port, host, coreHost, rendererPath, print = (line)
   }
   const listening = (server.address() as AddressInfo).port
   const access = createAccess()
-  const site: Site = { access, core, rendererPath, hosts: ownHosts(host, listening), cookie: `moe_${listening}`, printLink: linkPrinter(access, origin(host, listening), print) }
+  const site: Site = { access, core, api, rendererPath, hosts: ownHosts(host, listening), cookie: `moe_${listening}`, printLink: linkPrinter(access, origin(host, listening), print) }
   server.on('request', (request, response) => {
     answer(site, request, response).catch((error: unknown) => {
       coreHost.log('error', `${request.method} request: ${error instanceof Error ? error.stack : String(error)}`)
@@ -81,7 +83,7 @@ export async function serve({ port, host, coreHost, rendererPath, print = (line)
   }
 }
 
-type Site = { access: Access; core: Core; rendererPath: string; hosts: Set<string>; cookie: string; printLink: () => void }
+type Site = { access: Access; core: Core; api: boolean; rendererPath: string; hosts: Set<string>; cookie: string; printLink: () => void }
 
 async function listen(server: Server, host: string, port: number | null): Promise<void> {
   const attempt = (wanted: number): Promise<void> =>
@@ -127,6 +129,7 @@ async function answer(site: Site, request: IncomingMessage, response: ServerResp
   if (url === null) return end(response, 400, 'Not a path.')
   const { pathname, search } = url
   if (pathname.startsWith('/rpc/')) return answerRpc(site, request, response)
+  if (site.api && pathname.startsWith('/v1/')) return site.core.answerApi(request, response, site.access.isApiKey)
   if (pathname === '/sign-in' && request.method === 'POST') {
     if (!hasOwnOrigin(request)) return end(response, 403, 'Not from this origin.')
     return signIn(site, request, response, findToken(await readForm(request)))

@@ -11,7 +11,7 @@ declare module 'vue-router' {
   interface RouteMeta {
     title: string
     /** The navigation entry that is shown as current. */
-    section?: 'home' | 'data' | 'runs' | 'experiments' | 'chat' | 'devices' | 'settings'
+    section?: 'home' | 'data' | 'runs' | 'experiments' | 'chat' | 'evaluations' | 'devices' | 'settings'
   }
 }
 
@@ -54,6 +54,7 @@ export const router = createRouter({
       props: (to) => ({ id: to.params.id || null, checkpoint: typeof to.query.checkpoint === 'string' ? to.query.checkpoint : null }),
       meta: { title: 'nav.chat', section: 'chat' },
     },
+    { path: '/evaluations', name: 'evaluations', component: () => import('./features/evaluations/EvaluationsPage.vue'), meta: { title: 'nav.evaluations', section: 'evaluations' } },
     { path: '/devices', name: 'devices', component: () => import('./features/devices/DevicesPage.vue'), meta: { title: 'nav.devices', section: 'devices' } },
     { path: '/settings', name: 'settings', component: () => import('./features/system/SettingsPage.vue'), meta: { title: 'nav.settings', section: 'settings' } },
     { path: '/:rest(.*)*', name: 'notFound', component: () => import('./shell/NotFoundPage.vue'), meta: { title: 'notFound.title' } },

@@ -187,6 +187,11 @@ export const opTable = {
   embedPackedForward: { out: { x: 'T D' }, in: { ids: 'i32 T', weight: 'packed V D' } },
   /** linearForward of a packed weight. Where it is quantised, x may be rounded to 8 bits in blocks of 32. */
   linearPackedForward: { out: { y: 'T N' }, in: { x: 'T J', weight: 'packed N J' }, optional: { add: 'T N' } },
+  /**
+   * routerSoftmaxForward, routerTopKForward and routerGateForward of x·weightᵀ in one: the experts of every token, most probable first,
+   * and their gates. A token's result does not depend on how many there are.
+   */
+  routerForward: { out: { experts: 'i32 T K', gate: 'T K' }, in: { x: 'T D', weight: 'E D' }, attrs: ['normalise'] },
   /** y[t] = add[t] + Σ_j gate[t,j]·down[e]·(silu(gateWeight[e]·x[t])·(upWeight[e]·x[t])), e = experts[t,j]: a whole MoE layer behind its router, rounding as linearPackedForward. */
   moePackedForward: {
     out: { y: 'T D' },
@@ -214,7 +219,7 @@ export const opTable = {
 export type OpName = keyof typeof opTable
 
 /** Ops that a backend may lack: it then refuses the plan with AppError `backend.opUnsupported`. */
-export const inferenceOps = ['attentionSequencesForward', 'embedPackedForward', 'linearPackedForward', 'moePackedForward'] as const satisfies readonly OpName[]
+export const inferenceOps = ['attentionSequencesForward', 'embedPackedForward', 'linearPackedForward', 'moePackedForward', 'routerForward'] as const satisfies readonly OpName[]
 export type InferenceOp = (typeof inferenceOps)[number]
 type TensorArgs<S, Key extends keyof OpSpec> = S extends { readonly [P in Key]: infer R } ? { readonly [P in keyof R]: Tensor } : unknown
 type OptionalArgs<S> = S extends { readonly optional: infer R } ? { readonly [P in keyof R]?: Tensor | undefined } : unknown
@@ -263,8 +268,8 @@ export type Backend = {
   release(tensors: readonly Tensor[]): void
   /** Copies `data` into a persistent tensor, whole or from `elementOffset` on. */
   write(tensor: Tensor, data: TensorData, elementOffset?: number): Promise<void>
-  /** A copy of a persistent tensor's numbers. */
-  read(tensor: Tensor): Promise<TensorData>
+  /** A copy of a persistent tensor's numbers. A backend may fill and return `into`, which has its type and length, instead of new memory. */
+  read(tensor: Tensor, into?: TensorData): Promise<TensorData>
   /**
    * Copies of small persistent tensors as all that was run before leaves them, whatever runs later. Nothing waits for the device until
    * one of them is read, and that brings all of them in one transfer.

@@ -129,10 +129,11 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
     if (place === undefined) throw new Error(`"${tensor.name}" is not allocated`)
     return place
   }
-  const copyOf = (tensor: Tensor): Float32Array | Int32Array => {
+  const copyOf = (tensor: Tensor, into?: TensorData): Float32Array | Int32Array => {
     const { group, byteOffset } = placeOf(tensor)
     if (isPacked(tensor)) throw new TypeError(`read: "${tensor.name}" is packed`)
-    const data = tensor.dtype === 'i32' ? new Int32Array(elementCount(tensor)) : new Float32Array(elementCount(tensor))
+    const data = into instanceof Int32Array || into instanceof Float32Array ? into : tensor.dtype === 'i32' ? new Int32Array(elementCount(tensor)) : new Float32Array(elementCount(tensor))
+    if (data.length !== elementCount(tensor)) throw new RangeError(`read: ${data.length} numbers for "${tensor.name}", which has ${elementCount(tensor)}`)
     group.memory.read(byteOffset, data)
     return data
   }
@@ -218,13 +219,13 @@ export function createCpuBackend(options: CpuOptions = {}): CpuBackend {
       group.memory.write(byteOffset + elementOffset * 4, elements)
     },
 
-    async read(tensor) {
+    async read(tensor, into) {
       await idle()
-      return copyOf(tensor)
+      return copyOf(tensor, into)
     },
 
     snapshot(tensors) {
-      const copies = tensors.map(copyOf)
+      const copies = tensors.map((tensor) => copyOf(tensor))
       return { read: async () => copies }
     },
 

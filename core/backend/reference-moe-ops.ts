@@ -2,7 +2,8 @@
 import type { OpName } from './backend.ts'
 import { logSumExp, sigmoid, type Args, type Letters, type Numbers } from './reference-args.ts'
 
-type MoeOp = Extract<OpName, `router${string}` | `moe${'Dispatch' | 'Combine'}${string}` | `expertChoice${string}` | `grouped${string}` | `${'swiglu' | 'denseSwiglu'}${string}` | 'addCountsForward'>
+/** routerForward is not among them: it is made of a product and three of these. */
+type MoeOp = Extract<Exclude<OpName, 'routerForward'>, `router${string}` | `moe${'Dispatch' | 'Combine'}${string}` | `expertChoice${string}` | `grouped${string}` | `${'swiglu' | 'denseSwiglu'}${string}` | 'addCountsForward'>
 
 /** Owner expert of every slot. */
 function slotExpert(offsets: Numbers, S: number): Int32Array {

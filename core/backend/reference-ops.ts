@@ -210,11 +210,15 @@ export const referenceOps: { [N in OpName]: (args: Args<N>, letters: Letters) =>
       }
     }
   },
-  embedPackedForward(args, letters) {
-    referenceOps.embedForward(args, letters)
-  },
-  linearPackedForward(args, letters) {
-    referenceOps.linearForward(args, letters)
+  embedPackedForward: (args, letters) => referenceOps.embedForward(args, letters),
+  linearPackedForward: (args, letters) => referenceOps.linearForward(args, letters),
+  routerForward({ experts, gate, x, weight, normalise }, letters) {
+    const { T, E } = letters
+    const [logits, probs] = [new Float64Array(T * E), new Float64Array(T * E)]
+    referenceOps.linearForward({ y: logits, x, weight }, { ...letters, N: E, J: letters.D })
+    referenceOps.routerSoftmaxForward({ probs, lse: new Float64Array(T), logits }, letters)
+    referenceOps.routerTopKForward({ experts, probs }, letters)
+    referenceOps.routerGateForward({ gate, probs, experts, normalise }, letters)
   },
   moePackedForward({ y, x, experts, gate, gateWeight, upWeight, downWeight, add }, { T, D, F, K }) {
     for (let t = 0; t < T; t++) {

@@ -35,6 +35,8 @@ export type Tokenizer = {
   /** Ids outside the vocabulary give no text (models may have more rows than the tokenizer has tokens). */
   decode(ids: Iterable<number>): string
   createDecoder(): StreamDecoder
+  /** The bytes of an id; undefined outside the vocabulary. */
+  bytesOf(id: number): Uint8Array | undefined
   /** Id of a token as it is written in the file ("Ġthe") or of an added token. */
   idOf(token: string): number | undefined
 }
@@ -138,6 +140,7 @@ export function createTokenizer(value: unknown, file = 'tokenizer.json'): Tokeni
       return new TextDecoder('utf-8', { ignoreBOM: true }).decode(Buffer.concat(parts))
     },
     createDecoder,
+    bytesOf: (id) => bytesOf[id],
     idOf: (token) => ids.get(token),
   }
 }

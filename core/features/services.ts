@@ -14,6 +14,7 @@ import type { Run, RunConfig, RunEvent } from '#core/shared/runs.ts'
 import type { SourceEvent } from '#core/shared/sources.ts'
 import { findRun } from '#core/store/runs.ts'
 import type { WritableStore } from '#core/store/open.ts'
+import type { ApiServer } from './api-server/api-server.ts'
 import type { InferencePool } from './chats/inference.ts'
 import type { Devices } from './devices/registry.ts'
 import type { Hub } from './events.ts'
@@ -37,6 +38,7 @@ export type Services = {
   tasks: Tasks
   orphans: Orphans
   inference: InferencePool
+  apiServer: ApiServer
   devices: Devices
   /** The memory of a recipe, without taking any. */
   planMemory(config: RunConfig): Promise<MemoryPlan>

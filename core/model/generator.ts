@@ -10,7 +10,7 @@ export type Generator = {
   readonly length: number
   /** Tokens that fit. */
   readonly capacity: number
-  /** Feeds tokens after those in the cache; gives the logits [V] after the last one. Throws when they do not fit. */
+  /** Feeds tokens after those in the cache; gives the logits [V] after the last one, good until the next feed. Throws when they do not fit. */
   feed(ids: ArrayLike<number>): Promise<Float32Array>
   /** Routing of the last token fed, by layer. */
   routing(): Promise<LayerRouting[]>

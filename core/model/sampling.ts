@@ -1,21 +1,12 @@
 /**
  * From logits to a token: temperature, nucleus (top-p), seeded draw. Greedy at temperature 0.
- * The probability reported is the model's own (temperature 1, nothing cut), so that it means the same under every setting.
+ * The probabilities reported are the model's own (temperature 1, nothing cut), so that they mean the same under every setting.
+ * Only as many tokens are sorted as the draw needs: a vocabulary is long, and this runs for every token made.
  */
 import type { Random } from '#core/shared/random.ts'
 
 export type SamplingSettings = { temperature: number; topP: number }
-
-/** Softmax of logits/temperature in float64. */
-function softmax(logits: ArrayLike<number>, temperature: number): Float64Array {
-  let max = -Infinity
-  for (let i = 0; i < logits.length; i++) max = Math.max(max, logits[i]!)
-  const probabilities = new Float64Array(logits.length)
-  let sum = 0
-  for (let i = 0; i < logits.length; i++) sum += probabilities[i] = Math.exp((logits[i]! - max) / temperature)
-  for (let i = 0; i < logits.length; i++) probabilities[i]! /= sum
-  return probabilities
-}
+export type Sample = { id: number; logProbability: number }
 
 /** Index of the largest logit; the lower index on a tie. */
 function argmax(logits: ArrayLike<number>): number {
@@ -24,24 +15,73 @@ function argmax(logits: ArrayLike<number>): number {
   return best
 }
 
-/** Draws from the smallest set of most probable tokens whose mass reaches topP (arXiv 1904.09751). */
-function drawNucleus(probabilities: Float64Array, topP: number, random: Random): number {
-  const order = Array.from(probabilities.keys()).sort((a, b) => probabilities[b]! - probabilities[a]! || a - b)
-  let mass = 0
-  let count = 0
-  while (count < order.length && (count === 0 || mass < topP)) mass += probabilities[order[count++]!]!
-  let point = random.nextFloat() * mass
-  for (let i = 0; i < count; i++) {
-    point -= probabilities[order[i]!]!
-    if (point < 0) return order[i]!
-  }
-  return order[count - 1]!
+/** log Σ e^logit in float64. */
+function logSumExp(logits: ArrayLike<number>): number {
+  const max = logits[argmax(logits)]!
+  let sum = 0
+  for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i]! - max)
+  return max + Math.log(sum)
 }
 
-/** Picks the next token from `logits` [V]; `probability` is what the model gave it. */
-export function sampleToken(logits: ArrayLike<number>, settings: SamplingSettings, random: Random): { id: number; probability: number } {
-  const plain = softmax(logits, 1)
-  const { temperature, topP } = settings
-  const id = temperature === 0 ? argmax(logits) : drawNucleus(temperature === 1 ? plain : softmax(logits, temperature), topP, random)
-  return { id, probability: plain[id]! }
+/** Indices of the largest weights, largest first (the lower index on a tie), of which the weights reach `mass`; all where none do. */
+function largestThatReach(weights: Float64Array, mass: number): number[] {
+  // Weights are relative to the largest, which is 1: a few rounds of lower and lower bars find enough of them.
+  for (let bar = 0.05; bar > 1e-12; bar *= 0.05) {
+    const above: number[] = []
+    let sum = 0
+    for (let i = 0; i < weights.length; i++) {
+      if (weights[i]! < bar) continue
+      above.push(i)
+      sum += weights[i]!
+    }
+    if (sum > mass) return above.sort((a, b) => weights[b]! - weights[a]! || a - b)
+  }
+  return Array.from(weights.keys()).sort((a, b) => weights[b]! - weights[a]! || a - b)
+}
+
+/** Draws from the smallest set of most probable tokens whose mass reaches topP (arXiv 1904.09751). */
+function drawNucleus(logits: ArrayLike<number>, { temperature, topP }: SamplingSettings, random: Random): number {
+  const max = logits[argmax(logits)]!
+  const weights = new Float64Array(logits.length)
+  let all = 0
+  for (let i = 0; i < logits.length; i++) all += weights[i] = Math.exp((logits[i]! - max) / temperature)
+  let mass = all
+  if (topP < 1) {
+    mass = 0
+    for (const i of largestThatReach(weights, topP * all)) {
+      if (mass >= topP * all) break
+      mass += weights[i]!
+    }
+  }
+  let point = random.nextFloat() * mass
+  let last = 0
+  for (const i of largestThatReach(weights, point)) {
+    point -= weights[i]!
+    last = i
+    if (point < 0) break
+  }
+  return last
+}
+
+/** Picks the next token from `logits` [V]. */
+export function sampleToken(logits: ArrayLike<number>, settings: SamplingSettings, random: Random): Sample {
+  const id = settings.temperature === 0 ? argmax(logits) : drawNucleus(logits, settings, random)
+  return scoreToken(logits, id)
+}
+
+/** A given token as if it had been drawn. */
+export const scoreToken = (logits: ArrayLike<number>, id: number): Sample => ({ id, logProbability: logits[id]! - logSumExp(logits) })
+
+/** The `count` most probable tokens, most probable first. */
+export function mostProbable(logits: ArrayLike<number>, count: number): Sample[] {
+  const best: number[] = []
+  for (let i = 0; i < logits.length; i++) {
+    if (best.length === count && !(logits[i]! > logits[best.at(-1)!]!)) continue
+    let at = best.length
+    while (at > 0 && logits[i]! > logits[best[at - 1]!]!) at--
+    best.splice(at, 0, i)
+    if (best.length > count) best.pop()
+  }
+  const all = best.length > 0 ? logSumExp(logits) : 0
+  return best.map((id) => ({ id, logProbability: logits[id]! - all }))
 }

@@ -1,107 +1,86 @@
 /**
- * Answers generate requests of one checkpoint until stopped: prompt in, tokens out with their probability and routing.
- * Requests are served one after another; a chat that goes on reuses the cache as far as its tokens are the same.
+ * Answers generate requests of one checkpoint until stopped: prompt in, tokens out with their probability and routing. Requests are
+ * served together, as many at a time as there is memory for their caches. A chat that goes on reuses a cache as far as its tokens are
+ * the same (core/model/scheduler.ts).
  */
+import { totalmem } from 'node:os'
 import { join } from 'node:path'
 import { createCpuBackend } from '#core/backend/cpu.ts'
-import { createGenerator, type Generator } from '#core/model/generator.ts'
-import { sampleToken } from '#core/model/sampling.ts'
-import { loadTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
+import { keyValueWidth } from '#core/model/olmoe.ts'
+import { createScheduler, type Generation } from '#core/model/scheduler.ts'
+import { loadTokenizer } from '#core/data/tokenizer.ts'
+import { readChatTemplate } from '#core/formats/chat-template.ts'
 import { toErrorData } from '#core/shared/errors.ts'
-import type { Token } from '#core/shared/chats.ts'
 import type { Job, ToRunner } from '#core/shared/jobs.ts'
-import { createRandom } from '#core/shared/random.ts'
+import type { ModelConfig } from '#core/shared/models.ts'
 import { loadPackedModel } from '#core/train/packed-weights.ts'
+import { startCompletion } from './complete.ts'
 import type { JobContext } from './context.ts'
+import type { LoadedModel } from './prompt.ts'
 
 type Request = Extract<ToRunner, { type: 'generate' }>
-const batchMs = 60
 
-/** Feeds what the cache does not hold yet of `ids` (the last capacity/2 of them when they do not fit); gives the logits after them. */
-async function feedPrompt(generator: Generator, cached: number[], ids: number[], reserve: number): Promise<Float32Array> {
-  const room = Math.max(1, generator.capacity - reserve)
-  const kept = ids.length > room ? ids.slice(-Math.max(1, Math.floor(room / 2))) : ids
-  let common = 0
-  while (common < kept.length - 1 && common < cached.length && cached[common] === kept[common]) common++
-  generator.truncate(common)
-  cached.length = common
-  cached.push(...kept.slice(common))
-  return generator.feed(kept.slice(common))
+const mostSequences = 32
+/** Share of the machine's memory that caches may take when all are full. */
+const cacheShare = 0.25
+
+/** How many sequences of the whole context have their caches in that share of memory. */
+function sequencesThatFit(config: ModelConfig): number {
+  const bytes = 2 * 4 * config.num_hidden_layers * keyValueWidth(config) * config.max_position_embeddings
+  return Math.max(1, Math.min(mostSequences, Math.floor((cacheShare * totalmem()) / bytes)))
 }
 
-async function answer(request: Request, model: { generator: Generator; tokenizer: Tokenizer; eos: number; cached: number[] }, context: JobContext, isCancelled: () => boolean): Promise<void> {
-  const { generator, tokenizer, eos, cached } = model
-  const { requestId, sampling } = request
-  const startedAt = performance.now()
-  const random = createRandom(sampling.seed, 'sampling')
-  const maxTokens = Math.min(sampling.maxTokens, generator.capacity - 1)
-  const ids = [eos, ...tokenizer.encode(request.prompt)]
-  let logits = await feedPrompt(generator, cached, ids, maxTokens)
-  const decoder = tokenizer.createDecoder()
-  const pending: Token[] = []
-  let [made, firstTokenMs, sentAt] = [0, 0, 0]
-  let end: 'length' | 'eos' | 'stopped' = 'length'
-  const flush = (): void => {
-    if (pending.length > 0) context.send({ type: 'tokens', requestId, tokens: pending.splice(0) })
-    sentAt = performance.now()
-  }
-  while (made < maxTokens) {
-    if (isCancelled() || context.stopRequest() !== 'none') {
-      end = 'stopped'
-      break
-    }
-    const { id, probability } = sampleToken(logits, sampling, random)
-    if (made === 0) firstTokenMs = performance.now() - startedAt
-    if (id === eos) {
-      end = 'eos'
-      break
-    }
-    // A token's routing is known once it has gone through the model, which the next token needs anyway.
-    logits = await generator.feed([id])
-    cached.push(id)
-    pending.push({ id, text: decoder.push(id), probability, layers: await generator.routing() })
-    made++
-    if (performance.now() - sentAt >= batchMs) flush()
-  }
-  flush()
-  const seconds = (performance.now() - startedAt - firstTokenMs) / 1000
-  context.send({ type: 'generated', requestId, end, tokensPerSecond: made > 0 ? made / Math.max(seconds, 1e-9) : 0, firstTokenMs })
+/** Starts answering; what is written is sent in batches. */
+function answer({ requestId, request }: Request, model: LoadedModel, context: JobContext): Generation {
+  const { generation, done } = startCompletion(request, model, {
+    onPrompt: (prompt) => context.send({ type: 'prompt', requestId, prompt }),
+    onTokens: (tokens, text) => context.send({ type: 'tokens', requestId, tokens, text }),
+  })
+  done.then(
+    (end) => context.send({ type: 'generated', requestId, ...end }),
+    (error: unknown) => context.send({ type: 'requestFailed', requestId, error: toErrorData(error) }),
+  )
+  return generation
 }
 
 export async function runInferJob(job: Extract<Job, { kind: 'infer' }>, context: JobContext): Promise<'stopped'> {
   // Listens before anything is loaded: requests may come right behind the start.
-  const cancelled = new Set<string>()
-  const queue: Request[] = []
-  let wake: () => void = () => undefined
+  const early: Request[] = []
+  const running = new Map<string, Generation>()
+  let model: LoadedModel | null = null
+  let stopped: () => void = () => undefined
+  const start = (request: Request): void => {
+    const { requestId } = request
+    try {
+      const generation = answer(request, model!, context)
+      running.set(requestId, generation)
+      void generation.done.catch(() => undefined).finally(() => running.delete(requestId))
+    } catch (error) {
+      context.send({ type: 'requestFailed', requestId, error: toErrorData(error) })
+    }
+  }
+  const cancel = (requestId: string): void => {
+    running.get(requestId)?.cancel()
+    const at = early.findIndex((request) => request.requestId === requestId)
+    if (at >= 0) early.splice(at, 1)
+  }
   context.onMessage((message) => {
-    if (message.type === 'cancel') cancelled.add(message.requestId)
-    if (message.type === 'generate') queue.push(message)
-    wake()
+    if (message.type === 'stop') stopped()
+    else if (message.type === 'cancel') cancel(message.requestId)
+    else if (message.type === 'generate' && model) start(message)
+    else if (message.type === 'generate') early.push(message)
   })
 
   const folder = join(job.paths.library, 'checkpoints', job.checkpointId)
   // Packed weights are the CPU's: a chat reads each of them once per token.
   const backend = createCpuBackend({})
   const { config, weights } = loadPackedModel(backend, folder)
-  const tokenizer = loadTokenizer(join(folder, 'tokenizer.json'))
-  const generator = await createGenerator(backend, config, weights, config.max_position_embeddings)
-  const model = { generator, tokenizer, eos: config.eos_token_id ?? 0, cached: [] as number[] }
+  const scheduler = createScheduler(backend, config, weights, { count: sequencesThatFit(config), capacity: config.max_position_embeddings })
+  model = { scheduler, tokenizer: loadTokenizer(join(folder, 'tokenizer.json')), eos: config.eos_token_id ?? 0, vocabularySize: config.vocab_size, template: readChatTemplate(folder) }
   context.send({ type: 'ready' })
-  while (context.stopRequest() === 'none') {
-    const request = queue.shift()
-    if (!request) {
-      await new Promise<void>((resolve) => (wake = resolve))
-      continue
-    }
-    try {
-      await answer(request, model, context, () => cancelled.has(request.requestId))
-    } catch (error) {
-      model.cached.length = 0
-      generator.truncate(0)
-      context.send({ type: 'requestFailed', requestId: request.requestId, error: toErrorData(error) })
-    }
-    cancelled.delete(request.requestId)
-  }
+  for (const request of early) start(request)
+  if (context.stopRequest() === 'none') await new Promise<void>((resolve) => (stopped = resolve))
+  await scheduler.close()
   await backend.close()
   return 'stopped'
 }

@@ -22,6 +22,7 @@ export type Access = {
   /** A new token beside the sessions there are; the unused one before it is void. */
   renewToken(): string
   hasSession(session: string | undefined): boolean
+  isApiKey(secret: string): boolean
   hasApiKey(request: IncomingMessage): boolean
 }
 
@@ -55,6 +56,7 @@ export function createAccess(now: () => number = () => performance.now()): Acces
     },
     renewToken: () => (token = newSecret()),
     hasSession: (session) => session !== undefined && sessions.some((secret) => isSame(session, secret)),
+    isApiKey: (secret) => isSame(secret, digest(apiKey)),
     hasApiKey(request) {
       const given = /^Bearer ([A-Za-z0-9_-]+)$/.exec(request.headers.authorization ?? '')?.[1]
       return given !== undefined && isSame(given, digest(apiKey))

@@ -1,11 +1,13 @@
 /** The whole contract: what any client may call, whatever the transport. One property per noun, each from its own file. */
 import { analysesContract } from './analyses.ts'
+import { apiServerContract } from './api-server.ts'
 import { buildsContract } from './builds.ts'
 import { chatsContract } from './chats.ts'
 import { checkpointsContract } from './checkpoints.ts'
 import { devicesContract } from './devices.ts'
 import { exchangeContract } from './exchange.ts'
 import { estimatesContract } from './estimates.ts'
+import { evaluationsContract } from './evaluations.ts'
 import { experimentsContract } from './experiments.ts'
 import { lineageContract } from './lineage.ts'
 import { mixesContract } from './mixes.ts'
@@ -17,12 +19,14 @@ import { tokenizersContract } from './tokenizers.ts'
 
 export const contract = {
   analyses: analysesContract,
+  apiServer: apiServerContract,
   builds: buildsContract,
   chats: chatsContract,
   checkpoints: checkpointsContract,
   devices: devicesContract,
   estimates: estimatesContract,
   exchange: exchangeContract,
+  evaluations: evaluationsContract,
   experiments: experimentsContract,
   lineage: lineageContract,
   mixes: mixesContract,

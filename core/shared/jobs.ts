@@ -5,9 +5,10 @@
  * A runner whose channel to the core closes saves a checkpoint (training) and exits: the core finds it on its next start.
  */
 import type { AnalysisSpec, Intervention, RoutedText } from './analyses.ts'
+import type { TaskResult } from './evaluations.ts'
 import type { FilterPreview } from './builds.ts'
-import type { Sampling, Token } from './chats.ts'
 import type { CheckpointManifest } from './checkpoints.ts'
+import type { CompletionEnd, CompletionRequest, ReadPrompt, ScoredToken } from './completions.ts'
 import type { DeviceInfo, Measured, MemoryPlan, ProbeResult } from './devices.ts'
 import type { ExportRequest, ExportResult, ImportRequest } from './exchange.ts'
 import type { ErrorData } from './errors.ts'
@@ -51,6 +52,8 @@ export type Job =
   | { kind: 'analyze'; paths: JobPaths; analysisId: string; request: Pick<AnalysisSpec, 'kind' | 'data' | 'sequenceLength'> & { model: AnalysedCheckpoint; against: AnalysedCheckpoint[] } }
   /** Routes one text, as it is and under an intervention. */
   | { kind: 'route'; paths: JobPaths; model: AnalysedCheckpoint; text: string; intervention: Intervention | null; continueTokens: number }
+  /** Measures one checkpoint by the tasks in these files. */
+  | { kind: 'evaluate'; paths: JobPaths; checkpointId: string; taskFiles: string[]; limit: number | null }
   /** Lists the devices of the machine. */
   | { kind: 'devices'; paths: JobPaths }
   /** Measures one device. */
@@ -62,8 +65,7 @@ export type ToRunner =
   | { type: 'start'; job: Job }
   /** Training: finish the step, write a checkpoint when `save`, then exit. Others: exit. */
   | { type: 'stop'; save: boolean }
-  /** `prompt` is tokenized by the checkpoint's tokenizer; with none of its own text the model starts from EOS. */
-  | { type: 'generate'; requestId: string; prompt: string; sampling: Sampling & { seed: number } }
+  | { type: 'generate'; requestId: string; request: CompletionRequest }
   | { type: 'cancel'; requestId: string }
   /** Training: holds from the next step on; answered by `changed`. */
   | { type: 'change'; change: RunChange }
@@ -95,10 +97,14 @@ export type FromRunner =
   /** A probe: what the recipe needs, then how it went. */
   | { type: 'memory'; memory: MemoryPlan }
   | { type: 'probed'; result: ProbeResult }
+  /** A task of an `evaluate` job is done. */
+  | { type: 'evaluated'; result: TaskResult }
   /** The model of an `infer` job is loaded. */
   | { type: 'ready' }
-  | { type: 'tokens'; requestId: string; tokens: Token[] }
-  | { type: 'generated'; requestId: string; end: 'length' | 'eos' | 'stopped'; tokensPerSecond: number; firstTokenMs: number }
+  /** The prompt of a request that asked for it back. */
+  | { type: 'prompt'; requestId: string; prompt: ReadPrompt }
+  | { type: 'tokens'; requestId: string; tokens: ScoredToken[]; text: string }
+  | ({ type: 'generated'; requestId: string } & CompletionEnd)
   | { type: 'requestFailed'; requestId: string; error: ErrorData }
   /** The job's end; the process exits after it. `stopped`: ended early on request. */
   | { type: 'end'; outcome: 'done' | 'stopped' }

@@ -4,6 +4,7 @@
 // while one is in flight, its context refuses whatever would touch memory.
 #define NODE_ADDON_API_CPP_EXCEPTIONS
 #include <napi.h>
+#include <string.h>
 
 #include <algorithm>
 #include <cmath>
@@ -166,13 +167,13 @@ class MemoryObject : public Napi::ObjectWrap<MemoryObject> {
   void write(const Napi::CallbackInfo& info) {
     if (arena_ && arena_->isReadOnly()) throw Napi::Error::New(info.Env(), "write: a mapped file is read-only");
     auto [memory, data] = window(info, "write");
-    std::copy(data.Data(), data.Data() + data.ByteLength(), memory);
+    memcpy(memory, data.Data(), data.ByteLength());
     engine_->changed(arena_.get(), static_cast<size_t>(memory - arena_->data()), data.ByteLength());
   }
 
   void read(const Napi::CallbackInfo& info) {
     auto [memory, data] = window(info, "read");
-    std::copy(memory, memory + data.ByteLength(), data.Data());
+    memcpy(data.Data(), memory, data.ByteLength());
   }
 
   void resize(const Napi::CallbackInfo& info) {

@@ -177,13 +177,20 @@ inline float largestOf(const float* x) {
   return largestOf<(width > 1 ? width / 2 : 1)>(half);
 }
 
+// The same tree in registers where there is an instruction for it.
 inline float sumOfLanes(Vec x) {
+#if MOE_LANES == 16 && defined(__GNUC__)
+  return _mm512_reduce_add_ps((__m512)x);
+#endif
   float lane[MOE_LANES];
   store(lane, x);
   return sumOf<MOE_LANES>(lane);
 }
 
 inline float largestLane(Vec x) {
+#if MOE_LANES == 16 && defined(__GNUC__)
+  return _mm512_reduce_max_ps((__m512)x);
+#endif
   float lane[MOE_LANES];
   store(lane, x);
   return largestOf<MOE_LANES>(lane);

@@ -1,7 +1,9 @@
 /** 简体中文。键和占位符与英文目录一致（由 tests/renderer 比对）。 */
 import type { en } from './en.ts'
+import { apiServer } from './zh-api-server.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './zh-data.ts'
 import { devices, probe, runningOn } from './zh-devices.ts'
+import { evaluations } from './zh-evaluations.ts'
 import { errorHints, errors } from './zh-errors.ts'
 import { exchange } from './zh-exchange.ts'
 import { experiments } from './zh-experiments.ts'
@@ -9,7 +11,7 @@ import { training } from './zh-training.ts'
 
 export const zh: typeof en = {
   app: { name: 'MoE Workbench', skip: '跳到正文' },
-  nav: { label: '主导航', home: '首页', data: '数据', runs: '训练', experiments: '实验', chat: '对话', devices: '设备', settings: '设置' },
+  nav: { label: '主导航', home: '首页', data: '数据', runs: '训练', experiments: '实验', chat: '对话', evaluations: '评测', devices: '设备', settings: '设置' },
   common: { cancel: '取消', freed: '已释放 {bytes}。' },
   copy: { copy: '复制', copied: '已复制' },
   time: { seconds: '{s} 秒', minutes: '{m} 分 {s} 秒', hours: '{h} 小时 {m} 分', days: '{d} 天 {h} 小时', justNow: '刚刚' },
@@ -365,7 +367,9 @@ export const zh: typeof en = {
     hosts: { electron: '桌面应用', serve: '本地服务', cli: '命令行', test: '测试' },
     platform: '系统',
   },
+  apiServer,
   browse,
+  evaluations,
   build,
   data,
   download,

@@ -1,6 +1,6 @@
 /**
  * Inference on random 4-bit weights of two shapes: decoding against the read bandwidth that is measured in the same seconds, decoding
- * and prompts against llama.cpp (llama.ts) on the same shape, all in turns, as medians over rounds of ratios within a round; several
+ * and prompts against llama.cpp (llama.ts) on the same shape, all in turns; several
  * sequences at once against one; and the time from a cold start to the first token. MOE_BENCH_FOLDER is where the files of the models are made
  * (8 GB for OLMoE-1B-7B and its GGUF; default: the system's temporary folder) and deleted from again.
  */
@@ -76,7 +76,10 @@ async function runRounds(backend: CpuBackend, shape: Shape, sequences: Sequences
   const rounds: Round[] = []
   await prefill(sequences, shape.config, 0)
   await decode(sequences, shape.config, 8, 0)
-  if (peer) await peer.prefill(idsOf(promptTokens, shape.config, 0))
+  if (peer) {
+    await peer.prefill(idsOf(promptTokens, shape.config, 0))
+    await peer.decode(8)
+  }
   for (let round = 1; round <= shape.rounds; round++) {
     const before = await backend.measureBandwidth()
     const decoded = await decode(sequences, shape.config, shape.decodeTokens, round)
@@ -93,13 +96,16 @@ async function runRounds(backend: CpuBackend, shape: Shape, sequences: Sequences
   return rounds
 }
 
-/** One row: speeds of ours, and the median over rounds of ours over the peer's, whose own median and spread stand beside its name. */
-function rowOf(name: string, rounds: readonly Round[], speed: (round: Round) => number, peerName: string, peer: (round: Round) => number | null): InferenceRow {
+/**
+ * One row: speeds of ours beside the peer's, median and spread, and a ratio: of the floor, which moves with the machine, the median of the
+ * rounds' ratios; of a program, fastest round by fastest round, since other work on the machine slows the two down differently.
+ */
+function rowOf(name: string, rounds: readonly Round[], speed: (round: Round) => number, peerName: string, peer: (round: Round) => number | null, by: 'round' | 'fastest'): InferenceRow {
   const speeds = rounds.map(speed)
   const peers = rounds.flatMap((round) => peer(round) ?? [])
   const ratios = rounds.flatMap((round) => (peer(round) === null ? [] : [speed(round) / peer(round)!]))
   const its = peers.length > 0 ? `: ${median(peers).toFixed(1)} (${Math.min(...peers).toFixed(1)} – ${Math.max(...peers).toFixed(1)})` : ''
-  return { name, value: median(speeds), unit: 'tokens/s', peer: `${peerName}${its}`, ratio: ratios.length > 0 ? median(ratios) : null, spread: [Math.min(...speeds), Math.max(...speeds)] }
+  return { name, value: median(speeds), unit: 'tokens/s', peer: `${peerName}${its}`, ratio: ratios.length === 0 ? null : by === 'round' ? median(ratios) : Math.max(...speeds) / Math.max(...peers), spread: [Math.min(...speeds), Math.max(...speeds)] }
 }
 
 /** Drops a file from the page cache, where the system has a way to ask for it. */
@@ -142,9 +148,9 @@ async function benchShape(shape: Shape, folder: string, show: Show): Promise<voi
   const rounds = await runRounds(backend, shape, sequences, peer)
   const bytes = bytesPerToken(config, 'q4')
   const decodeSpeed = (round: Round): number => 1 / round.decode
-  show(rowOf(`${name} q4, decode`, rounds, decodeSpeed, `the floor at ${(median(rounds.map((round) => round.bandwidth)) / 1e9).toFixed(1)} GB/s`, (round) => round.bandwidth / bytes))
-  show(rowOf(`${name} q4, decode`, rounds, decodeSpeed, peerName, (round) => (round.peerDecode === null ? null : 1 / round.peerDecode)))
-  show(rowOf(`${name} q4, prompt of ${promptTokens}`, rounds, (round) => promptTokens / round.prefill, peerName, (round) => (round.peerPrefill === null ? null : promptTokens / round.peerPrefill)))
+  show(rowOf(`${name} q4, decode`, rounds, decodeSpeed, `the floor at ${(median(rounds.map((round) => round.bandwidth)) / 1e9).toFixed(1)} GB/s`, (round) => round.bandwidth / bytes, 'round'))
+  show(rowOf(`${name} q4, decode`, rounds, decodeSpeed, peerName, (round) => (round.peerDecode === null ? null : 1 / round.peerDecode), 'fastest'))
+  show(rowOf(`${name} q4, prompt of ${promptTokens}`, rounds, (round) => promptTokens / round.prefill, peerName, (round) => (round.peerPrefill === null ? null : promptTokens / round.peerPrefill), 'fastest'))
   sequences.release()
 
   const many = createSequences(backend, config, weights, { count: manySequences, capacity: 64 })

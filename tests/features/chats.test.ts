@@ -117,7 +117,7 @@ test('a warm model is let go after its idle time, and when another is asked for'
   const pool = createInferencePool({ host: library.host, store }, 50)
   const ask = async (id: string): Promise<string> => {
     let text = ''
-    for await (const tokens of pool.generate(id, '', { ...sampling, maxTokens: 1 }, undefined)) text += tokens.map((token) => token.text).join('')
+    for await (const part of pool.generate(id, { ...sampling, prompt: { kind: 'text', text: '' }, maxTokens: 1, stop: [], echo: 'none', alternatives: null, routing: false, cutToFit: true }, undefined)) text += part.text
     return pidOf(text)
   }
   const first = await ask(checkpointId)

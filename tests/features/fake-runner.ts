@@ -162,14 +162,15 @@ async function infer(script: Script): Promise<void> {
       continue
     }
     if (script.inferCrashes === true) process.exit(9)
-    const { requestId, sampling, prompt } = request
+    const { requestId, request: { maxTokens, prompt } } = request
+    const given = prompt.kind === 'text' ? prompt.text : JSON.stringify(prompt)
     let made = 0
-    for (; made < sampling.maxTokens && !cancelled.has(requestId); made++) {
+    for (; made < maxTokens! && !cancelled.has(requestId); made++) {
       await sleep(script.tokenMs ?? 1)
-      const text = made === 0 ? `[${process.pid}|${prompt}]` : ` ${made}`
-      send({ type: 'tokens', requestId, tokens: [{ id: made, text, probability: 0.5, layers: [{ experts: [0, 1], weights: [0.6, 0.4] }] }] })
+      const text = made === 0 ? `[${process.pid}|${given}]` : ` ${made}`
+      send({ type: 'tokens', requestId, text, tokens: [{ id: made, text, written: text, logProbability: Math.log(0.5), alternatives: [], layers: [{ experts: [0, 1], weights: [0.6, 0.4] }] }] })
     }
-    send({ type: 'generated', requestId, end: cancelled.has(requestId) ? 'stopped' : 'length', tokensPerSecond: 100, firstTokenMs: 1 })
+    send({ type: 'generated', requestId, end: cancelled.has(requestId) ? 'stopped' : 'length', promptTokens: 1, tokens: made, tokensPerSecond: 100, firstTokenMs: 1 })
   }
   end({ type: 'end', outcome: 'stopped' })
 }

@@ -158,18 +158,18 @@ describe.each(cases)('$name on $device', ({ name, open }) => {
     const { prompt, tokens } = report.greedy
     const generator = await createGenerator(backend, config, weights, prompt.length + tokens.length)
     const made: number[] = []
-    const probabilities: number[] = []
+    const logProbabilities: number[] = []
     let logits = await generator.feed(prompt)
     while (made.length < tokens.length) {
-      const { id, probability } = sampleToken(logits, { temperature: 0, topP: 1 }, createRandom(0, 'sampling'))
+      const { id, logProbability } = sampleToken(logits, { temperature: 0, topP: 1 }, createRandom(0, 'sampling'))
       made.push(id)
-      probabilities.push(probability)
+      logProbabilities.push(logProbability)
       logits = await generator.feed([id])
     }
     expect(made).toEqual(tokens)
     const scores = await createScorer(backend, config, weights).score([...prompt, ...tokens])
     expect(scores[0]).toBeNull()
-    probabilities.forEach((probability, i) => expect(scores[prompt.length + i]!).toBeCloseTo(Math.log(probability), 4))
+    logProbabilities.forEach((logProbability, i) => expect(scores[prompt.length + i]!).toBeCloseTo(logProbability, 4))
     await backend.close()
   })
 })

@@ -31,13 +31,13 @@ describe.each(['f32', 'q8'] as const)('in %s', (type) => {
         tokens.push(argmax(logits))
         logits = await generator.feed([tokens.at(-1)!])
       }
-      alone.push({ tokens, logits })
+      alone.push({ tokens, logits: logits.slice() })
       generator.release()
     }
 
     const sequences = createSequences(backend, config, weights, { count: 3, capacity: 32 })
     let logits: Float32Array[] = []
-    for (const [sequence, prompt] of prompts.entries()) logits.push(await sequences.feed(sequence, prompt))
+    for (const [sequence, prompt] of prompts.entries()) logits.push((await sequences.feed(sequence, prompt)).slice())
     const tokens: number[][] = [[], [], []]
     for (let i = 0; i < steps; i++) {
       logits.forEach((of, sequence) => tokens[sequence]!.push(argmax(of)))

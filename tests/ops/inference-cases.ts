@@ -64,4 +64,9 @@ const sequences: Draft[] = [
   { op: 'attentionSequencesForward', label: 'a prompt of the second', sizes: { T: 12, C: 16, P: 60 }, attrs: { H: 2, G: 1, capacity: 30 }, given: { rows: ({ T }) => Array.from({ length: T! }, (_, t) => 31 + t) }, flops: attentionFlops },
 ]
 
-export const inferenceCases: OpCase[] = [...sequences, ...embed, ...linear, ...moe].map(complete)
+const router: Draft[] = [
+  { op: 'routerForward', label: 'one token', sizes: { T: 1, D: 96, E: 64, K: 8 }, attrs: { normalise: 0 }, flops: ({ T, D, E }) => 2 * T! * D! * E! },
+  { op: 'routerForward', label: 'many tokens, odd sizes, normalised', sizes: { T: 45, D: 37, E: 19, K: 3 }, attrs: { normalise: 1 }, flops: ({ T, D, E }) => 2 * T! * D! * E! },
+]
+
+export const inferenceCases: OpCase[] = [...sequences, ...router, ...embed, ...linear, ...moe].map(complete)

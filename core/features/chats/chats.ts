@@ -3,12 +3,14 @@
  * what was made is kept. One reply at a time per chat.
  */
 import { randomInt } from 'node:crypto'
-import type { Chat, ChatEvent, Message, Sampling } from '#core/shared/chats.ts'
+import type { Chat, ChatEvent, Message, Sampling, Token } from '#core/shared/chats.ts'
+import type { CompletionRequest, ScoredToken } from '#core/shared/completions.ts'
 import { AppError } from '#core/shared/errors.ts'
 import { deleteChat, deleteMessage, findChat, insertChat, insertMessage, listChats, setChatTitle, updateMessage } from '#core/store/chats.ts'
 import { api } from '../api.ts'
-import { requireCheckpoint } from '../checkpoints/checkpoints.ts'
+import { requireCheckpoint, requireUsable } from '../checkpoints/checkpoints.ts'
 import type { Services } from '../services.ts'
+import { stopped } from './inference.ts'
 import { promptOf, titleOf } from './text.ts'
 
 const saveEveryMs = 1000
@@ -63,17 +65,20 @@ function requireChat({ store }: Services, id: string): Chat {
 function requireFree(services: Services, id: string): Chat {
   const chat = requireChat(services, id)
   if (busyIn(services).has(id)) throw new AppError('chats.busy', `Chat ${id} is being answered`, { params: { id }, hint: 'Wait for the reply to end, or stop it.' })
-  const checkpoint = requireCheckpoint(services, chat.checkpointId)
-  if (checkpoint.valid) return chat
-  throw new AppError('checkpoints.damaged', `Checkpoint ${checkpoint.id} cannot be used: its files did not match their hashes`, {
-    params: { id: checkpoint.id, found: 'files that do not match their hashes' },
-    hint: 'Use another checkpoint, or restore its folder from a backup.',
-  })
+  requireUsable(services, chat.checkpointId)
+  return chat
 }
 
 function newMessage({ host }: Services, message: Pick<Message, 'role' | 'text'> & Partial<Message>): Message {
   return { id: host.newId(), tokens: [], createdAt: host.now(), end: null, tokensPerSecond: null, firstTokenMs: null, seed: null, ...message }
 }
+
+/** What the model is asked after these messages; a chat outgrows the context, so it is cut. */
+const requestOf = (messages: readonly Message[], { maxTokens, temperature, topP, seed }: Sampling & { seed: number }): CompletionRequest => ({
+  prompt: { kind: 'text', text: promptOf(messages) }, maxTokens, temperature, topP, seed, stop: [], echo: 'none', alternatives: null, routing: true, cutToFit: true,
+})
+
+const toToken = ({ id, text, logProbability, layers }: ScoredToken): Token => ({ id, text, probability: Math.exp(logProbability ?? -Infinity), layers })
 
 /** Stores the turn, then streams and stores the reply. With `user` null the last model message is replaced. */
 async function* reply(services: Services, chat: Chat, user: Message | null, sampling: Sampling, signal: AbortSignal | undefined): AsyncGenerator<ChatEvent, void> {
@@ -86,7 +91,7 @@ async function* reply(services: Services, chat: Chat, user: Message | null, samp
   try {
     const before = storeTurn(services, chat, user, message)
     yield { type: 'start', user, reply: message }
-    const made = inference.generate(chat.checkpointId, promptOf(before), { ...sampling, seed }, signal)
+    const made = inference.generate(chat.checkpointId, requestOf(before, { ...sampling, seed }), signal)
     yield* grow(services, message, made)
     yield { type: 'end', reply: message }
   } catch (error) {
@@ -109,16 +114,17 @@ async function* grow({ store }: Services, message: Message, made: ReturnType<Ser
         Object.assign(message, { end: value.end, tokensPerSecond: value.tokensPerSecond, firstTokenMs: value.firstTokenMs })
         return
       }
-      message.tokens.push(...value)
-      message.text += value.map((token) => token.text).join('')
+      const tokens = value.tokens.map(toToken)
+      message.tokens.push(...tokens)
+      message.text += value.text
       if (performance.now() - savedAt > saveEveryMs) {
         updateMessage(store, message)
         savedAt = performance.now()
       }
-      yield { type: 'tokens', tokens: value }
+      yield { type: 'tokens', tokens }
     }
   } finally {
-    await made.return({ end: 'stopped', tokensPerSecond: 0, firstTokenMs: 0 })
+    await made.return(stopped)
   }
 }
 

@@ -2,22 +2,21 @@
  * Runners that answer prompts, one per checkpoint, kept warm between turns because loading a model takes longer than most
  * replies. Only one idle one is kept: a model is most of a machine's memory. A reply that nobody reads any more is cancelled.
  */
-import type { Sampling, Token } from '#core/shared/chats.ts'
+import type { CompletionEnd, CompletionPart, CompletionRequest } from '#core/shared/completions.ts'
 import { AppError, fromErrorData } from '#core/shared/errors.ts'
 import type { FromRunner } from '#core/shared/jobs.ts'
 import { diedError, startJob, type ActiveJob, type JobEnd } from '../jobs/start-job.ts'
 import { jobPaths, type Services } from '../services.ts'
 
-export type Generated = Pick<Extract<FromRunner, { type: 'generated' }>, 'end' | 'tokensPerSecond' | 'firstTokenMs'>
 export type InferencePool = {
-  /** Yields tokens as they are made, in batches; returns how it ended. Aborting or leaving it stops the generation. */
-  generate(checkpointId: string, prompt: string, sampling: Sampling & { seed: number }, signal: AbortSignal | undefined): AsyncGenerator<Token[], Generated>
+  /** Yields what is written as it is made, in batches; returns how it ended. Aborting or leaving it stops the generation. */
+  generate(checkpointId: string, request: CompletionRequest, signal: AbortSignal | undefined): AsyncGenerator<CompletionPart, CompletionEnd>
   /** Lets go of a checkpoint, whatever is being made with it. */
   drop(checkpointId: string): Promise<void>
   close(): Promise<void>
 }
 
-type Reply = { tokens: Token[]; result: Generated | AppError | null; wake: () => void }
+type Reply = { parts: CompletionPart[]; result: CompletionEnd | AppError | null; wake: () => void }
 type Warm = { job: ActiveJob; replies: Map<string, Reply>; idleTimer: NodeJS.Timeout | undefined }
 
 export function createInferencePool(services: Pick<Services, 'host' | 'store'>, idleMs = 300_000): InferencePool {
@@ -49,20 +48,20 @@ export function createInferencePool(services: Pick<Services, 'host' | 'store'>, 
     warm.job.stop(false)
   }
 
-  async function* generate(...[checkpointId, prompt, sampling, signal]: Parameters<InferencePool['generate']>): AsyncGenerator<Token[], Generated> {
+  async function* generate(...[checkpointId, request, signal]: Parameters<InferencePool['generate']>): AsyncGenerator<CompletionPart, CompletionEnd> {
     const warm = obtain(checkpointId)
     const requestId = host.newId()
-    const reply: Reply = { tokens: [], result: null, wake: () => undefined }
+    const reply: Reply = { parts: [], result: null, wake: () => undefined }
     warm.replies.set(requestId, reply)
-    warm.job.send({ type: 'generate', requestId, prompt, sampling })
+    warm.job.send({ type: 'generate', requestId, request })
     const wake = (): void => reply.wake()
     signal?.addEventListener('abort', wake)
     try {
       for (;;) {
-        if (reply.tokens.length > 0) yield reply.tokens.splice(0)
+        if (reply.parts.length > 0) yield reply.parts.shift()!
         else if (reply.result instanceof AppError) throw reply.result
         else if (reply.result !== null) return reply.result
-        else if (signal?.aborted === true) return { end: 'stopped', tokensPerSecond: 0, firstTokenMs: 0 }
+        else if (signal?.aborted === true) return stopped
         else await new Promise<void>((resolve) => (reply.wake = resolve))
       }
     } finally {
@@ -92,10 +91,13 @@ export function createInferencePool(services: Pick<Services, 'host' | 'store'>, 
   }
 }
 
+/** The end of a text that nobody reads any more. */
+export const stopped: CompletionEnd = { end: 'stopped', promptTokens: 0, tokens: 0, tokensPerSecond: 0, firstTokenMs: 0 }
+
 function deliver(replies: Map<string, Reply>, message: FromRunner): void {
-  if (message.type === 'tokens') {
+  if (message.type === 'tokens' || message.type === 'prompt') {
     const reply = replies.get(message.requestId)
-    reply?.tokens.push(...message.tokens)
+    reply?.parts.push(message.type === 'prompt' ? { prompt: message.prompt, tokens: [], text: '' } : { prompt: null, tokens: message.tokens, text: message.text })
     reply?.wake()
   } else if (message.type === 'generated') {
     finish(replies.get(message.requestId), message)
@@ -104,7 +106,7 @@ function deliver(replies: Map<string, Reply>, message: FromRunner): void {
   }
 }
 
-function finish(reply: Reply | undefined, result: Generated | AppError): void {
+function finish(reply: Reply | undefined, result: CompletionEnd | AppError): void {
   if (reply === undefined || reply.result !== null) return
   reply.result = result
   reply.wake()

@@ -6,7 +6,7 @@ import { deleteCheckpoint, findCheckpoint, listCheckpoints, recordCheckpoint, se
 import { runNumber } from '#core/store/runs.ts'
 import { api } from '../api.ts'
 import { checkpointsFolder, publishRun, type Services } from '../services.ts'
-import { findDamage, readManifest, removeFolder } from './files.ts'
+import { damaged, findDamage, readManifest, removeFolder } from './files.ts'
 
 type Context = Pick<Services, 'host' | 'store'>
 
@@ -30,7 +30,14 @@ export const checkpointsRouter = api.checkpoints.router({
   }),
 })
 
-/** Throws checkpoints.notFound. */
+/** A checkpoint whose files were good when last read. Throws checkpoints.notFound and checkpoints.damaged. */
+export function requireUsable(context: Pick<Services, 'store'>, id: string): Checkpoint {
+  const checkpoint = requireCheckpoint(context, id)
+  if (checkpoint.valid) return checkpoint
+  throw damaged(id, 'files that do not match their hashes')
+}
+
+/** The checkpoint. Throws checkpoints.notFound. */
 export function requireCheckpoint({ store }: Pick<Services, 'store'>, id: string): Checkpoint {
   const checkpoint = findCheckpoint(store, id)
   if (checkpoint !== null) return checkpoint

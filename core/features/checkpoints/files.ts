@@ -78,7 +78,8 @@ export async function removeFolder(checkpoints: string, id: string): Promise<voi
   await rm(trash, { recursive: true, force: true })
 }
 
-const damaged = (id: string, found: string): AppError =>
+/** The error of a checkpoint that cannot be used. */
+export const damaged = (id: string, found: string): AppError =>
   new AppError('checkpoints.damaged', `Checkpoint ${id} cannot be used: ${found}`, {
     params: { id, found },
     hint: 'Use another checkpoint, or restore its folder from a backup.',

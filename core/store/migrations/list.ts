@@ -4,5 +4,6 @@ import { runningOn } from './0002-running-on.ts'
 import { sourcesAndBuilds } from './0003-sources-and-builds.ts'
 import { runsAtScale } from './0004-runs-at-scale.ts'
 import { analyses } from './0005-analyses.ts'
+import { evaluations } from './0006-evaluations.ts'
 
-export const migrations: readonly string[] = [first, runningOn, sourcesAndBuilds, runsAtScale, analyses]
+export const migrations: readonly string[] = [first, runningOn, sourcesAndBuilds, runsAtScale, analyses, evaluations]

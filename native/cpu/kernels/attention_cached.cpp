@@ -1,6 +1,6 @@
-// attentionCachedForward, attentionSequencesForward: queries against a key-value cache of one sequence, or of several. Few tokens (decoding) read the cache where it is, row after
-// row for all heads at once, in blocks of keys whose partial softmaxes are then merged (flash decoding, arXiv 2311.01282);
-// many (a prompt) pack it and run the same blocks as attentionForward.
+// attentionCachedForward, attentionSequencesForward: queries against a key-value cache of one sequence, or of several.
+// Few tokens (decoding) read the cache where it is, head by head in blocks of keys whose partial softmaxes are then merged
+// (flash decoding, arXiv 2311.01282); many (a prompt) pack it and run the same blocks as attentionForward.
 #include "attention.h"
 #include "ops.h"
 
@@ -41,28 +41,78 @@ int64_t partialFloats(const Cached& c) { return c.width + 2; }
 // Keys that token t sees.
 int64_t visibleTo(const Cached& c, int64_t t) { return most(0, least(c.rows, int64_t{c.positions[t]} - firstRow(c, t) + 1)); }
 
-// One block of keys for heads [firstHead, endHead) of token t. Per head, `partial` gets Σ e^(s − top)·v, the top score and Σ e^(s − top).
-void attendKeys(const Cached& c, int64_t t, int64_t first, int64_t firstHead, int64_t endHead, float* scores, float* partial) {
-  const int64_t keys = least(decodeBlock, visibleTo(c, t) - first), begin = firstRow(c, t) + first, stride = c.kvHeads * c.width;
-  const float scale = 1 / sqrtf(static_cast<float>(c.width));
-  for (int64_t p = 0; p < keys; p++) {
-    const float* row = c.cacheK + (begin + p) * stride;
-    for (int64_t h = firstHead; h < endHead; h++) scores[h * decodeBlock + p] = dot(c.q + (t * c.heads + h) * c.width, row + h * c.kvHeads / c.heads * c.width, c.width);
-  }
-  for (int64_t h = firstHead; h < endHead; h++) {
-    float *row = scores + h * decodeBlock, *o = partial + h * partialFloats(c);
-    memset(o, 0, c.width * sizeof(float));
-    o[c.width] = largest(row, keys) * scale;
-    o[c.width + 1] = exponentials(row, row, keys, scale, o[c.width]);
-  }
-  for (int64_t p = 0; p < keys; p++) {
-    const float* row = c.cacheV + (begin + p) * stride;
-    for (int64_t h = firstHead; h < endHead; h++) {
-      const float* MOE_RESTRICT v = row + h * c.kvHeads / c.heads * c.width;
-      float* MOE_RESTRICT o = partial + h * partialFloats(c);
-      const float share = scores[h * decodeBlock + p];
-      for (int64_t i = 0; i < c.width; i++) o[i] += share * v[i];
+// Asks for row `row` of a head's keys or values: rows are too far apart for the processor to see where a loop goes.
+void askForRow(const float* rows, int64_t row, int64_t stride, int64_t width) {
+#if defined(__GNUC__) || defined(__clang__)
+  for (int64_t i = 0; i < width; i += 16) __builtin_prefetch(rows + row * stride + i);
+#endif
+}
+
+// scores[p] = q · row p of k, whose rows are `stride` apart; four rows at a time, so that their sums overlap. Asks for v's rows on the way.
+void scoreKeys(float* scores, const float* q, const float* k, const float* v, int64_t keys, int64_t stride, int64_t width) {
+  int64_t p = 0;
+  for (; p + 4 <= keys; p += 4) {
+    const float* row = k + p * stride;
+    for (int64_t j = p; j < p + 4; j++) {
+      if (j + 8 < keys) askForRow(k, j + 8, stride, width);
+      askForRow(v, j, stride, width);
     }
+    Vec sum[4] = {splat(0), splat(0), splat(0), splat(0)};
+    int64_t i = 0;
+    for (; i + lanes <= width; i += lanes) {
+      const Vec part = load(q + i);
+      MOE_UNROLL
+      for (int j = 0; j < 4; j++) sum[j] = sum[j] + part * load(row + j * stride + i);
+    }
+    for (int j = 0; j < 4; j++) {
+      float total = sumOfLanes(sum[j]);
+      for (int64_t rest = i; rest < width; rest++) total += q[rest] * row[j * stride + rest];
+      scores[p + j] = total;
+    }
+  }
+  for (; p < keys; p++) scores[p] = dot(q, k + p * stride, width);
+}
+
+// Columns [i, i + ways·lanes) of o = Σ shares[p] · row p of v, in registers.
+template <int ways>
+void addColumns(float* o, const float* shares, const float* v, int64_t keys, int64_t stride) {
+  Vec sum[ways];
+  MOE_UNROLL
+  for (int j = 0; j < ways; j++) sum[j] = splat(0);
+  for (int64_t p = 0; p < keys; p++) {
+    const Vec share = splat(shares[p]);
+    MOE_UNROLL
+    for (int j = 0; j < ways; j++) sum[j] = sum[j] + share * load(v + p * stride + j * lanes);
+  }
+  MOE_UNROLL
+  for (int j = 0; j < ways; j++) store(o + j * lanes, sum[j]);
+}
+
+// o = Σ shares[p] · row p of v.
+void addValues(float* o, const float* shares, const float* v, int64_t keys, int64_t stride, int64_t width) {
+  constexpr int ways = 8;
+  int64_t i = 0;
+  for (; i + ways * lanes <= width; i += ways * lanes) addColumns<ways>(o + i, shares, v + i, keys, stride);
+  for (; i + 4 * lanes <= width; i += 4 * lanes) addColumns<4>(o + i, shares, v + i, keys, stride);
+  for (; i + lanes <= width; i += lanes) addColumns<1>(o + i, shares, v + i, keys, stride);
+  for (; i < width; i++) {
+    o[i] = 0;
+    for (int64_t p = 0; p < keys; p++) o[i] += shares[p] * v[p * stride + i];
+  }
+}
+
+// One block of keys for heads [firstHead, endHead) of token t. Per head, `partial` gets Σ e^(s − top)·v, the top score and Σ e^(s − top).
+void attendKeys(const Cached& c, int64_t t, int64_t first, int64_t firstHead, int64_t endHead, float* partial) {
+  const int64_t keys = least(decodeBlock, visibleTo(c, t) - first), begin = (firstRow(c, t) + first) * c.kvHeads * c.width, stride = c.kvHeads * c.width;
+  const float scale = 1 / sqrtf(static_cast<float>(c.width));
+  float scores[decodeBlock];
+  for (int64_t h = firstHead; h < endHead; h++) {
+    const int64_t at = begin + h * c.kvHeads / c.heads * c.width;
+    float* o = partial + h * partialFloats(c);
+    scoreKeys(scores, c.q + (t * c.heads + h) * c.width, c.cacheK + at, c.cacheV + at, keys, stride, c.width);
+    o[c.width] = largest(scores, keys) * scale;
+    o[c.width + 1] = exponentials(scores, scores, keys, scale, o[c.width]);
+    addValues(o, scores, c.cacheV + at, keys, stride, c.width);
   }
 }
 
@@ -91,11 +141,11 @@ void attendFew(const Args& args, Pool& pool, const Cached& c) {
     int64_t keys = 1;
     for (int64_t t = base; t < base + tokens; t++) keys = most(keys, visibleTo(c, t));
     const int64_t blocks = divideUp(keys, decodeBlock);
-    parallel(pool, tokens * blocks * headGroups, [&](int64_t job, int thread) {
+    parallel(pool, tokens * blocks * headGroups, [&](int64_t job, int) {
       const int64_t tile = job / headGroups, group = job % headGroups;
       const int64_t t = base + tile / blocks, first = tile % blocks * decodeBlock;
       if (first >= visibleTo(c, t)) return;
-      attendKeys(c, t, first, group * c.heads / headGroups, (group + 1) * c.heads / headGroups, threadMemory(args, thread), args.work.shared + tile * blockFloats);
+      attendKeys(c, t, first, group * c.heads / headGroups, (group + 1) * c.heads / headGroups, args.work.shared + tile * blockFloats);
     });
     parallelRanges(pool, tokens * c.heads, blocks * c.width, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++) mergeBlocks(c, base + i / c.heads, i % c.heads, args.work.shared + i / c.heads * blocks * blockFloats);
@@ -131,7 +181,7 @@ bool isOneSequence(const Cached& c) {
   return true;
 }
 
-Need fewNeed(const Cached& c) { return {least(c.tokens, tokensAtATime) * divideUp(c.rows, decodeBlock) * c.heads * partialFloats(c), c.heads * decodeBlock}; }
+Need fewNeed(const Cached& c) { return {least(c.tokens, tokensAtATime) * divideUp(c.rows, decodeBlock) * c.heads * partialFloats(c), 0}; }
 Need manyNeed(const Args& args, const Cached& c) { return {c.kvHeads * packedHeadFloats(args.mixed, c.rows, c.width), attendFloats(c.width)}; }
 
 void attendCached(const Args& args, Pool& pool, const Cached& c, const char* what, bool isMany) {

@@ -45,6 +45,7 @@ void headCrossEntropy(const Args&, Pool&);
 void embedPackedForward(const Args&, Pool&);
 void linearPackedForward(const Args&, Pool&);
 void moePackedForward(const Args&, Pool&);
+void routerForward(const Args&, Pool&);
 void weightedSumForward(const Args&, Pool&);
 void sumOfSquares(const Args&, Pool&);
 void clipScale(const Args&, Pool&);
@@ -69,6 +70,7 @@ Need headCrossEntropyBackwardNeed(const Args&);
 Need headCrossEntropyNeed(const Args&);
 Need linearPackedForwardNeed(const Args&);
 Need moePackedForwardNeed(const Args&);
+Need routerForwardNeed(const Args&);
 Need sumOfSquaresNeed(const Args&);
 
 // Floats of the weight, packed whole, of the ops that can keep it.

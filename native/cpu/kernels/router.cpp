@@ -1,9 +1,10 @@
-// The router: softmax over all experts, top-k, gates, the two auxiliary losses and their common backward.
+// The router: softmax over all experts, top-k, gates (one by one, and in one go for inference), the two auxiliary losses and their common backward.
 #include "ops.h"
 
 namespace moe::MOE_KERNELS {
 namespace {
 
+constexpr int64_t expertBlock = 16, tokenBlock = 32;  // logits that are computed at a time
 constexpr int64_t lossBlock = 256;  // tokens whose terms are summed before the blocks are
 
 // Most probable of the experts not yet in chosen[0, count); the lower one of equals.
@@ -18,7 +19,46 @@ int32_t nextBest(const float* probs, int64_t experts, const int32_t* chosen, int
   return best;
 }
 
+void softmaxRow(float* probs, float* lse, const float* logits, int64_t experts) {
+  const float top = largest(logits, experts);
+  const float sum = exponentials(probs, logits, experts, 1, top);
+  for (int64_t e = 0; e < experts; e++) probs[e] /= sum;
+  *lse = top + logf(sum);
+}
+
+void gateRow(float* gate, const float* probs, const int32_t* chosen, int64_t k, bool normalise) {
+  float sum = 0;
+  for (int64_t j = 0; j < k; j++) sum += gate[j] = probs[chosen[j]];
+  if (!normalise) return;
+  for (int64_t j = 0; j < k; j++) gate[j] /= sum;
+}
+
 }  // namespace
+
+Need routerForwardNeed(const Args& args) { return {dim(args, 0, 0) * dim(args, 3, 0), 0}; }
+
+// experts (T K), gate (T K) from x (T D), weight (E D); attribute normalise. Plain dot products, whose sums do not depend on T.
+void routerForward(const Args& args, Pool& pool) {
+  int32_t* chosen = i32(args, 0);
+  float *gate = f32(args, 1), *logits = args.work.shared;
+  const float *x = f32(args, 2), *weight = f32(args, 3);
+  const int64_t tokens = dim(args, 0, 0), k = dim(args, 0, 1), width = dim(args, 2, 1), experts = dim(args, 3, 0);
+  const int64_t blocks = divideUp(experts, expertBlock);
+  parallel(pool, blocks * divideUp(tokens, tokenBlock), [&](int64_t job, int) {
+    const int64_t firstExpert = job % blocks * expertBlock, firstToken = job / blocks * tokenBlock;
+    for (int64_t t = firstToken; t < least(tokens, firstToken + tokenBlock); t++) {
+      for (int64_t e = firstExpert; e < least(experts, firstExpert + expertBlock); e++) logits[t * experts + e] = dot(x + t * width, weight + e * width, width);
+    }
+  });
+  parallelRanges(pool, tokens, k * experts, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; t++) {
+      float *row = logits + t * experts, lse;
+      softmaxRow(row, &lse, row, experts);
+      for (int64_t j = 0; j < k; j++) chosen[t * k + j] = nextBest(row, experts, chosen + t * k, j);
+      gateRow(gate + t * k, row, chosen + t * k, k, args.attrs[0] != 0);
+    }
+  });
+}
 
 // probs (T E), lse (T) from logits (T E).
 void routerSoftmaxForward(const Args& args, Pool& pool) {
@@ -26,13 +66,7 @@ void routerSoftmaxForward(const Args& args, Pool& pool) {
   const float* logits = f32(args, 2);
   const int64_t tokens = dim(args, 2, 0), experts = dim(args, 2, 1);
   parallelRanges(pool, tokens, 4 * experts, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; t++) {
-      float* row = probs + t * experts;
-      const float top = largest(logits + t * experts, experts);
-      const float sum = exponentials(row, logits + t * experts, experts, 1, top);
-      for (int64_t e = 0; e < experts; e++) row[e] /= sum;
-      lse[t] = top + logf(sum);
-    }
+    for (int64_t t = begin; t < end; t++) softmaxRow(probs + t * experts, lse + t, logits + t * experts, experts);
   });
 }
 
@@ -56,12 +90,7 @@ void routerGateForward(const Args& args, Pool& pool) {
   const int64_t tokens = dim(args, 0, 0), k = dim(args, 0, 1), experts = dim(args, 1, 1);
   const bool normalise = args.attrs[0] != 0;
   parallelRanges(pool, tokens, 4 * k, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; t++) {
-      float sum = 0;
-      for (int64_t j = 0; j < k; j++) sum += gate[t * k + j] = probs[t * experts + chosen[t * k + j]];
-      if (!normalise) continue;
-      for (int64_t j = 0; j < k; j++) gate[t * k + j] /= sum;
-    }
+    for (int64_t t = begin; t < end; t++) gateRow(gate + t * k, probs + t * experts, chosen + t * k, k, normalise);
   });
 }
 

@@ -49,6 +49,7 @@ const Op ops[] = {
     {"headCrossEntropy", 8, 0, 0, headCrossEntropy, headCrossEntropyNeed, bit(4), nullptr, 3},
     {"embedPackedForward", 3, 0, 0, embedPackedForward, nullptr, 0, nullptr},
     {"linearPackedForward", 4, 1, 0, linearPackedForward, linearPackedForwardNeed, 0, nullptr},
+    {"routerForward", 4, 0, 1, routerForward, routerForwardNeed, 0, nullptr},
     {"moePackedForward", 8, 1, 0, moePackedForward, moePackedForwardNeed, 0, nullptr},
     {"weightedSumForward", 3, 0, 0, weightedSumForward, nullptr, 0, nullptr},
     {"gatherRowsForward", 3, 0, 0, gatherRowsForward, nullptr, 0, nullptr},

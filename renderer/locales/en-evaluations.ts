@@ -1,0 +1,21 @@
+/** English words of the page of evaluations. */
+export const evaluations = {
+  title: 'Evaluate',
+  text: 'Measure checkpoints by tasks. Every number has its standard error; a difference of less than two of them says little.',
+  start: { title: 'New evaluation', tasks: 'Tasks', items: '{n} item | {n} items', button: 'Evaluate', checkpoint: 'Checkpoint' },
+  none: { title: 'Nothing measured yet', text: 'Choose a checkpoint and tasks above. The built-in tasks take seconds on a small model.' },
+  table: { caption: 'Results by checkpoint', checkpoint: 'Checkpoint', when: 'When', state: 'State' },
+  status: { running: 'Running', done: 'Done', failed: 'Failed', stopped: 'Stopped' },
+  progress: '{done} of {total} items',
+  metric: { accuracy: 'accuracy', exactMatch: 'exact match', bitsPerByte: 'bits per byte', perplexity: 'perplexity' },
+  error: '± {n}',
+  guessing: 'guessing {n}',
+  stop: 'Stop',
+  removeOf: 'Remove the evaluation of {name}',
+  examplesOf: 'Examples of {task}',
+  best: 'Surest right',
+  worst: 'Farthest off',
+  example: { question: 'Question', expected: 'Expected', given: 'Given', margin: 'Margin' },
+  domain: 'Domain',
+  curve: { title: 'Over training', task: 'Task', axis: 'Horizontal axis', step: 'Steps', flops: 'FLOPs', text: 'Appears when one run has at least two measured checkpoints.' },
+}

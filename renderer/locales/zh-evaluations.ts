@@ -1,0 +1,21 @@
+/** 评测页面的中文。 */
+export const evaluations = {
+  title: '评测',
+  text: '用任务衡量检查点。每个数字都带标准误；小于两倍标准误的差别说明不了什么。',
+  start: { title: '新的评测', tasks: '任务', items: '{n} 题', button: '开始评测', checkpoint: '检查点' },
+  none: { title: '还没有评测', text: '在上方选择检查点和任务。对小模型，内置任务只需几秒钟。' },
+  table: { caption: '各检查点的结果', checkpoint: '检查点', when: '时间', state: '状态' },
+  status: { running: '进行中', done: '完成', failed: '失败', stopped: '已停止' },
+  progress: '{done} / {total} 题',
+  metric: { accuracy: '准确率', exactMatch: '完全匹配', bitsPerByte: '每字节比特', perplexity: '困惑度' },
+  error: '± {n}',
+  guessing: '随机猜测 {n}',
+  stop: '停止',
+  removeOf: '移除 {name} 的评测',
+  examplesOf: '{task} 的例子',
+  best: '最有把握答对的',
+  worst: '错得最远的',
+  example: { question: '问题', expected: '应答', given: '所答', margin: '差距' },
+  domain: '领域',
+  curve: { title: '随训练的变化', task: '任务', axis: '横轴', step: '步数', flops: 'FLOPs', text: '同一训练至少有两个检查点被评测后显示。' },
+}
