@@ -43,7 +43,12 @@ async function moe<T>(library: string, [name, ...args]: string[]): Promise<{ cod
     return { code: 1, json: { error: toErrorData(error) } as T }
   }
 }
-const scores = async (library: string, name: string, ...more: string[]): Promise<unknown> => (await moe<{ logprobs: unknown }>(library, ['eval-logprobs', '--model', name, '--tokens', join(folder, 'ids.json'), ...more])).json.logprobs
+/** Log-probabilities; an error is one. */
+async function scores(library: string, name: string, ...more: string[]): Promise<unknown> {
+  const { code, json } = await moe<{ logprobs: unknown }>(library, ['eval-logprobs', '--model', name, '--tokens', join(folder, 'ids.json'), ...more])
+  expect(code, JSON.stringify(json)).toBe(0)
+  return json.logprobs
+}
 
 test('a folder is imported as it is: same bytes, same log-probabilities; it exports again with a check', async () => {
   const { json, code } = await moe<ImportResult>('a', ['import', join(folder, 'own'), '--name', 'From elsewhere'])
@@ -69,7 +74,7 @@ test('a GGUF file is a model of every command, and an import of it keeps its 4 b
   expect(Object.keys(json.files).sort()).toEqual(['config.json', 'model.packed', 'state.json', 'tokenizer.json'])
   expect(await scores('b', json.checkpointId)).toEqual(direct)
   const again = await moe<ExportResult>('b', ['export', '--model', json.checkpointId, '--to', 'gguf', '--type', 'q4', '--out', join(folder, 'again.gguf'), '--check'])
-  expect(again.json.parity).toMatchObject({ maxDifference: 0 })
+  expect(again).toMatchObject({ code: 0, json: { parity: { maxDifference: 0 } } })
   const [from, to] = [openModelSource(join(folder, 'small.gguf')), openModelSource(join(folder, 'again.gguf'))]
   const expert = 'model.layers.1.mlp.experts.7.up_proj.weight'
   expect(to.readRows(expert, [32, 64], 'q4')).toEqual(from.readRows(expert, [32, 64], 'q4'))
