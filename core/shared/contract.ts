@@ -5,6 +5,7 @@ import { buildsContract } from './builds.ts'
 import { chatsContract } from './chats.ts'
 import { checkpointsContract } from './checkpoints.ts'
 import { devicesContract } from './devices.ts'
+import { exchangeContract } from './exchange.ts'
 import { estimatesContract } from './estimates.ts'
 import { evaluationsContract } from './evaluations.ts'
 import { experimentsContract } from './experiments.ts'
@@ -24,6 +25,7 @@ export const contract = {
   checkpoints: checkpointsContract,
   devices: devicesContract,
   estimates: estimatesContract,
+  exchange: exchangeContract,
   evaluations: evaluationsContract,
   experiments: experimentsContract,
   lineage: lineageContract,

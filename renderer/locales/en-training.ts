@@ -1,6 +1,6 @@
 /** English of what is done with runs: before the start, under way, side by side, and where they come from. */
 export const training = {
-  stage: { pretrain: 'Pretrain', anneal: 'Anneal', continue: 'Continue', fork: 'Fork', upcycle: 'Upcycle' },
+  stage: { pretrain: 'Pretrain', anneal: 'Anneal', continue: 'Continue', fork: 'Fork', upcycle: 'Upcycle', import: 'Import' },
   stageFrom: 'New run from step {step}',
   stageText: {
     pretrain: 'From fresh weights.',

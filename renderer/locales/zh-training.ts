@@ -1,6 +1,6 @@
 /** Chinese of what is done with runs. */
 export const training = {
-  stage: { pretrain: '预训练', anneal: '退火', continue: '继续训练', fork: '分叉', upcycle: '升级' },
+  stage: { pretrain: '预训练', anneal: '退火', continue: '继续训练', fork: '分叉', upcycle: '升级', import: '导入' },
   stageFrom: '从第 {step} 步新建训练',
   stageText: {
     pretrain: '从全新的权重开始。',
