@@ -6,6 +6,7 @@ import { chatsContract } from './chats.ts'
 import { checkpointsContract } from './checkpoints.ts'
 import { conversationsContract } from './conversations.ts'
 import { devicesContract } from './devices.ts'
+import { exchangeContract } from './exchange.ts'
 import { estimatesContract } from './estimates.ts'
 import { evaluationsContract } from './evaluations.ts'
 import { experimentsContract } from './experiments.ts'
@@ -26,6 +27,7 @@ export const contract = {
   conversations: conversationsContract,
   devices: devicesContract,
   estimates: estimatesContract,
+  exchange: exchangeContract,
   evaluations: evaluationsContract,
   experiments: experimentsContract,
   lineage: lineageContract,

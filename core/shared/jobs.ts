@@ -10,6 +10,7 @@ import type { FilterPreview } from './builds.ts'
 import type { CheckpointManifest } from './checkpoints.ts'
 import type { CompletionEnd, CompletionRequest, ReadPrompt, ScoredToken } from './completions.ts'
 import type { DeviceInfo, Measured, MemoryPlan, ProbeResult } from './devices.ts'
+import type { ExportRequest, ExportResult, ImportRequest } from './exchange.ts'
 import type { ErrorData } from './errors.ts'
 import type { Mix, MixSpec } from './mixes.ts'
 import type { RunChange, Sample } from './run-control.ts'
@@ -41,6 +42,10 @@ export type Job =
   | { kind: 'buildMix'; paths: JobPaths; spec: MixSpec; textBytes: number | null }
   /** `mixId` is null for an adaptation, which reads conversations. `resumeFrom`: the checkpoint to go on from, null to start at step 0. */
   | { kind: 'train'; paths: JobPaths; runId: string; mixId: string | null; config: RunConfig; resumeFrom: string | null; codeVersion: string; peakFlopsPerSecond: number | null; kernels: KernelChoices }
+  /** Makes checkpoint `checkpointId` of run `runId`; a repository is downloaded into `folder` first. A bundle brings its own ids. */
+  | { kind: 'importModel'; paths: JobPaths; request: ImportRequest; folder: string; hub: string; token: string | null; runId: string; checkpointId: string; codeVersion: string }
+  /** `bundle`: what goes into one; `records` is the folder in which the core has put what it knows. */
+  | { kind: 'exportModel'; paths: JobPaths; request: ExportRequest; bundle: { records: string; runId: string; checkpointIds: string[]; codeVersion: string } | null }
   /** Loads one checkpoint and answers `generate` until stopped. */
   | { kind: 'infer'; paths: JobPaths; checkpointId: string }
   /** Analyses routing, or switches experts off one by one, into `analyses/<analysisId>/`. */
@@ -77,6 +82,7 @@ export type FromRunner =
   | { type: 'sample'; index: number; sample: Sample }
   /** A checkpoint folder is in place and verified. */
   | { type: 'checkpoint'; manifest: CheckpointManifest }
+  | { type: 'exported'; result: ExportResult }
   | { type: 'mix'; mix: Mix }
   | { type: 'report'; report: SourceReport }
   | { type: 'filterPreview'; preview: FilterPreview }

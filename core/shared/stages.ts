@@ -12,17 +12,20 @@ export type StartingPoint = { checkpointId: string; step: number; config: RunCon
 /** Annealing in the paper: 23,842 steps after 1,200,000. */
 const annealShare = 0.02
 const leastAnnealSteps = 20
+const defaultSteps = 1000
 /** The seed of the annealed data order: the paper reshuffles with another one. */
 const annealSeedOffset = 1
 const upcycleExperts = { num_experts: 8, num_experts_per_tok: 2 }
 
-export function recipeFor(stage: Exclude<Stage, 'pretrain'>, { checkpointId, step, config, learningRate }: StartingPoint): RunConfig {
+export function recipeFor(stage: Exclude<Stage, 'pretrain' | 'import'>, { checkpointId, step, config, learningRate }: StartingPoint): RunConfig {
   const base: RunConfig = {
     ...config,
     stage,
     adaptation: null,
     name: `${config.name} · ${stage}`.slice(0, 120),
-    startFrom: { checkpointId, optimizer: stage !== 'upcycle' && !isAdaptation(stage), noise: 0 },
+    // A model from elsewhere brings no moments and no length.
+    steps: config.steps || defaultSteps,
+    startFrom: { checkpointId, optimizer: stage !== 'upcycle' && config.stage !== 'import' && !isAdaptation(stage), noise: 0 },
     control: { ...config.control, learningRateChanges: [], skips: [] },
   }
   const now = learningRate ?? config.optimizer.peakLearningRate

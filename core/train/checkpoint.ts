@@ -46,7 +46,7 @@ export function writeCheckpoint(backend: Backend, trainer: Trainer, state: Train
 }
 
 /** Reads every file of a checkpoint against its manifest. Throws AppError `checkpoint.damaged` naming the first that differs. */
-async function verifyFiles(folder: string, manifest: CheckpointManifest): Promise<void> {
+export async function verifyFiles(folder: string, manifest: CheckpointManifest): Promise<void> {
   for (const [name, { sizeBytes, sha256 }] of Object.entries(manifest.files)) {
     const found = statSync(join(folder, name), { throwIfNoEntry: false })?.size
     if (found !== sizeBytes) throw damaged(folder, `${name} has ${found ?? 'no'} bytes, expected ${sizeBytes}`)

@@ -4,6 +4,7 @@ import { browse, build, data, download, filters, mixes, shares, sources, tokeniz
 import { devices, probe, runningOn } from './en-devices.ts'
 import { evaluations } from './en-evaluations.ts'
 import { errorHints, errors } from './en-errors.ts'
+import { exchange } from './en-exchange.ts'
 import { experiments } from './en-experiments.ts'
 import { training } from './en-training.ts'
 
@@ -383,4 +384,5 @@ export const en = {
   training,
   errors,
   errorHints,
+  exchange,
 }

@@ -5,6 +5,7 @@ import { browse, build, data, download, filters, mixes, shares, sources, tokeniz
 import { devices, probe, runningOn } from './zh-devices.ts'
 import { evaluations } from './zh-evaluations.ts'
 import { errorHints, errors } from './zh-errors.ts'
+import { exchange } from './zh-exchange.ts'
 import { experiments } from './zh-experiments.ts'
 import { training } from './zh-training.ts'
 
@@ -384,4 +385,5 @@ export const zh: typeof en = {
   training,
   errors,
   errorHints,
+  exchange,
 }
