@@ -14,7 +14,7 @@ type Result = { runId: string; checkpointId: string; tokens: number; seconds: nu
 type Stage = { stage: string; runId: string; checkpointId: string; seconds: number; accuracy: { before: number; after: number } | null }
 
 const samplePrompt = 'The '
-const question = 'What is the opposite of cold?'
+const question = 'What colour is the sky?'
 const accuracyKeys: Record<string, string> = { sft: 'validation/tokenAccuracy', dpo: 'validation/preferenceAccuracy' }
 
 async function follow(core: Core, context: Context): Promise<QuickstartState> {
