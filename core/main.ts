@@ -19,6 +19,7 @@ import { chatsRouter } from './features/chats/chats.ts'
 import { createInferencePool } from './features/chats/inference.ts'
 import { checkpointsRouter } from './features/checkpoints/checkpoints.ts'
 import { reconcileCheckpoints, removeAllLeftovers } from './features/checkpoints/reconcile.ts'
+import { conversationsRouter } from './features/conversations/conversations.ts'
 import { devicesRouter } from './features/devices/devices.ts'
 import { createDevices } from './features/devices/registry.ts'
 import { createHub } from './features/events.ts'
@@ -82,6 +83,7 @@ const router = api.router({
   builds: buildsRouter,
   chats: chatsRouter,
   checkpoints: checkpointsRouter,
+  conversations: conversationsRouter,
   devices: devicesRouter,
   estimates: estimatesRouter,
   exchange: exchangeRouter,

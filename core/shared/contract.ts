@@ -4,6 +4,7 @@ import { apiServerContract } from './api-server.ts'
 import { buildsContract } from './builds.ts'
 import { chatsContract } from './chats.ts'
 import { checkpointsContract } from './checkpoints.ts'
+import { conversationsContract } from './conversations.ts'
 import { devicesContract } from './devices.ts'
 import { exchangeContract } from './exchange.ts'
 import { estimatesContract } from './estimates.ts'
@@ -23,6 +24,7 @@ export const contract = {
   builds: buildsContract,
   chats: chatsContract,
   checkpoints: checkpointsContract,
+  conversations: conversationsContract,
   devices: devicesContract,
   estimates: estimatesContract,
   exchange: exchangeContract,

@@ -8,6 +8,7 @@
  */
 import { eventIterator, oc } from '@orpc/contract'
 import { z } from 'zod'
+import { adaptationSchema, adaptationStages, isAdaptation } from './adaptation.ts'
 import { alertSchema } from './alerts.ts'
 import { binarySchema, errorDataSchema, idSchema } from './common.ts'
 import { modelConfigSchema } from './models.ts'
@@ -49,8 +50,9 @@ export const schedules = ['cosine', 'linear', 'constant', 'warmup-stable-decay']
  *  fork      a checkpoint as it stands: same step, same place in the data order, changed settings from there
  *  import    made elsewhere: a run of no steps that its checkpoint belongs to
  *  upcycle   a dense checkpoint's weights, its feed-forward network cloned into every expert, the router new
+ *  sft, dpo, kto   a checkpoint's weights, adapted to conversations (core/shared/adaptation.ts)
  */
-export const stages = ['pretrain', 'anneal', 'continue', 'fork', 'upcycle', 'import'] as const
+export const stages = ['pretrain', 'anneal', 'continue', 'fork', 'upcycle', ...adaptationStages, 'import'] as const
 export type Stage = (typeof stages)[number]
 
 /** The checkpoint that a later stage starts from. A resume of the run goes on from its own checkpoints instead. */
@@ -88,8 +90,9 @@ export const runConfigSchema = z
     startFrom: startFromSchema.nullable().default(null),
     model: modelConfigSchema,
     mix: z.string().default('sample').describe('id of a built mix, or "sample" for the built-in one'),
+    adaptation: adaptationSchema.nullable().default(null).describe('for sft, dpo and kto, which read no mix'),
     sequenceLength: z.int().min(8).default(256),
-    sequencesPerStep: z.int().positive().default(8),
+    sequencesPerStep: z.int().positive().default(8).describe('of DPO pairs, of KTO answers'),
     sequencesPerMicroBatch: z.int().positive().nullable().default(null).describe('null: the whole step at once'),
     steps: z.int().min(0).describe('0 = an import'),
     optimizer: optimizerSchema.prefault({}),
@@ -115,6 +118,8 @@ export const runConfigSchema = z
     if ((c.stage === 'import') !== (c.steps === 0)) fail(['steps'], c.steps === 0 ? 'must be at least 1' : 'must be 0: an import makes no steps')
     const isFirst = c.stage === 'pretrain' || c.stage === 'import'
     if (isFirst !== (c.startFrom === null)) fail(['startFrom'], c.startFrom === null ? `must name a checkpoint: the stage is ${c.stage}` : 'must be null: pretraining starts from fresh weights, an import has its own')
+    if (isAdaptation(c.stage) !== (c.adaptation !== null)) fail(['adaptation'], c.adaptation === null ? `must say what the conversations are: the stage is ${c.stage}` : 'is for sft, dpo and kto only')
+    if (isAdaptation(c.stage) && c.startFrom?.optimizer) fail(['startFrom', 'optimizer'], 'must be false: adaptation begins with moments of its own')
     if (c.stage === 'upcycle' && c.startFrom?.optimizer) fail(['startFrom', 'optimizer'], 'must be false: the experts have no moments')
     if (c.stage === 'upcycle' && (c.model.num_experts === 0 || c.model.share_moe_across_layers)) fail(['model', c.model.num_experts === 0 ? 'num_experts' : 'share_moe_across_layers'], 'upcycling makes experts, one set for each layer')
     if (c.stage !== 'upcycle' && (c.startFrom?.noise ?? 0) > 0) fail(['startFrom', 'noise'], 'is for upcycling only')
@@ -125,6 +130,8 @@ export type RunConfig = z.output<typeof runConfigSchema>
 
 /** Keys of the scalar series. Losses are unscaled; `peakFraction` is model FLOP/s over the machine's measured peak. */
 export const metricKeys = ['loss', 'loadBalance', 'routerZ', 'learningRate', 'gradNorm', 'tokensPerSecond', 'peakFraction'] as const
+/** Of adaptation: implicit rewards, how often the wanted answer has the higher one (`rewardAccuracy`) or the higher probability (`preferenceAccuracy`), KTO's divergence; `validation/…` of the same on held-out prompts. */
+export const adaptationMetricKeys = ['rewardChosen', 'rewardRejected', 'rewardMargin', 'rewardAccuracy', 'preferenceAccuracy', 'kl', 'tokenAccuracy'] as const
 /** One of metricKeys, or `validation/<domain>` (mean cross-entropy in nats per token), or `validation` (mean over domains). */
 export type MetricKey = (typeof metricKeys)[number] | 'validation' | `validation/${string}`
 

@@ -13,7 +13,7 @@ import { readGgufChatTemplate, readGgufTokenizer } from './gguf-model.ts'
 import { isGgufPath } from './model-source.ts'
 
 /** Files of a tokenizer and of how to talk to the model, taken over where they are. */
-export const tokenizerFiles = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'generation_config.json', 'chat_template.jinja'] as const
+export const tokenizerFiles = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'generation_config.json', 'chat_template.jinja', 'chat_template.json'] as const
 
 function withGguf<R>(path: string, read: (file: GgufFile) => R): R {
   const file = openGguf(path)

@@ -49,14 +49,14 @@ async function train(config: RunConfig, id: string, place: (trainer: Trainer) =>
   const saved: LoopState[] = []
   const hashes: string[] = []
   await runTraining(trainer, config, await place(trainer), {
-    async microBatches(position, count) {
+    async stepBatch(position, count) {
       const rows = Array.from({ length: count }, (_, i) => {
         const random = createRandom(config.dataSeed ?? config.seed, `instance ${position + i}`)
         return Array.from({ length: config.sequenceLength }, () => random.nextBelow(config.model.vocab_size))
       })
-      return microBatchesOf(nextTokenRows(Int32Array.from(rows.flat()), config.sequenceLength), 2 * config.sequenceLength)
+      return { micros: microBatchesOf(nextTokenRows(Int32Array.from(rows.flat()), config.sequenceLength), 2 * config.sequenceLength) }
     },
-    validation: [],
+    evaluate: async () => ({}),
     reportEveryMs: 0,
     peakFlopsPerSecond: null,
     stopRequest: () => (losses.length >= stopAfter ? 'save' : 'none'),
@@ -64,7 +64,7 @@ async function train(config: RunConfig, id: string, place: (trainer: Trainer) =>
     async checkpoint(state) {
       saved.push({ ...state })
       const identity = { id, runId: 'run', createdAt: 0, codeVersion: 'test', mixId: 'mix', mixHash: 'hash', parentId: null, validationLoss: null }
-      const { files } = await writeCheckpoint(cpu, trainer, { ...state, seconds: 0, rng: [1], config, records: [] }, identity, folder, tokenizer)
+      const { files } = await writeCheckpoint(cpu, trainer, { ...state, seconds: 0, rng: [1], config, records: [] }, identity, folder, { tokenizerPath: tokenizer })
       hashes.push(files['model.safetensors']!.sha256, files['optimizer.safetensors']!.sha256)
     },
     now: () => 0,
