@@ -13,6 +13,8 @@ import { devices } from './cli/devices.ts'
 import { evaluate } from './cli/evaluate.ts'
 import { evalLogprobs } from './cli/eval-logprobs.ts'
 import { experimentsList, experimentsRun, experimentsShow } from './cli/experiments.ts'
+import { exportCommand } from './cli/export.ts'
+import { importCommand } from './cli/import.ts'
 import { generate } from './cli/generate.ts'
 import { quantize } from './cli/quantize.ts'
 import { quickstart } from './cli/quickstart.ts'
@@ -23,7 +25,7 @@ import { trainStep } from './cli/train-step.ts'
 import { defaultLibraryPath } from './node-host.ts'
 import { toErrorData } from './shared/errors.ts'
 
-const commands: Command[] = [quickstart, train, runs, generate, quantize, evalLogprobs, evaluate, analyze, trainStep, benchTrain, dataAdd, dataInspect, dataBuild, dataPreview, dataDownload, tokenizerTrain, tokenizerEncode, devices, experimentsList, experimentsRun, experimentsShow, serveCommand]
+const commands: Command[] = [quickstart, train, runs, importCommand, exportCommand, generate, quantize, evalLogprobs, evaluate, analyze, trainStep, benchTrain, dataAdd, dataInspect, dataBuild, dataPreview, dataDownload, tokenizerTrain, tokenizerEncode, devices, experimentsList, experimentsRun, experimentsShow, serveCommand]
 
 function overview(): string {
   const width = Math.max(...commands.map((command) => command.name.length))

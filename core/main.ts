@@ -19,6 +19,7 @@ import { chatsRouter } from './features/chats/chats.ts'
 import { createInferencePool } from './features/chats/inference.ts'
 import { checkpointsRouter } from './features/checkpoints/checkpoints.ts'
 import { reconcileCheckpoints, removeAllLeftovers } from './features/checkpoints/reconcile.ts'
+import { conversationsRouter } from './features/conversations/conversations.ts'
 import { devicesRouter } from './features/devices/devices.ts'
 import { createDevices } from './features/devices/registry.ts'
 import { createHub } from './features/events.ts'
@@ -27,6 +28,7 @@ import { createOrphans } from './features/jobs/orphans.ts'
 import { createSupervisor } from './features/jobs/supervisor.ts'
 import { createTasks } from './features/jobs/tasks.ts'
 import { estimatesRouter } from './features/estimates/estimates.ts'
+import { exchangeRouter } from './features/exchange/exchange.ts'
 import { evaluationsRouter } from './features/evaluations/evaluations.ts'
 import { experimentsRouter } from './features/experiments/experiments.ts'
 import { lineageRouter } from './features/lineage/lineage.ts'
@@ -46,6 +48,7 @@ import { createApiServer } from './serve/api/server.ts'
 import type { BuildEvent } from './shared/builds.ts'
 import type { Analysis } from './shared/analyses.ts'
 import type { contract } from './shared/contract.ts'
+import type { Transfer } from './shared/exchange.ts'
 import type { Host } from './shared/host.ts'
 import type { SourceEvent } from './shared/sources.ts'
 import { endOpenAnalyses } from './store/analyses.ts'
@@ -80,8 +83,10 @@ const router = api.router({
   builds: buildsRouter,
   chats: chatsRouter,
   checkpoints: checkpointsRouter,
+  conversations: conversationsRouter,
   devices: devicesRouter,
   estimates: estimatesRouter,
+  exchange: exchangeRouter,
   evaluations: evaluationsRouter,
   experiments: experimentsRouter,
   lineage: lineageRouter,
@@ -127,6 +132,8 @@ async function openServices(host: Host): Promise<Services & { apiServer: ReturnT
     events: createRunNews(),
     sourceNews: createHub<SourceEvent>(latestOfEach),
     buildNews: createHub<BuildEvent>(latestOfEach),
+    transfers: new Map<string, Transfer>(),
+    transferNews: createHub<Transfer>(latestOfEach),
     analysisNews: createHub<Analysis>(latestOfEach),
     tasks: createTasks({ host, store }),
     devices: createDevices({ host, store }),
@@ -152,7 +159,7 @@ async function openServices(host: Host): Promise<Services & { apiServer: ReturnT
 }
 
 /** A watcher that reads slowly gets only how each thing stands now. */
-function latestOfEach<E extends SourceEvent | BuildEvent | Analysis>(queue: E[], event: E): void {
+function latestOfEach<E extends SourceEvent | BuildEvent | Analysis | Transfer>(queue: E[], event: E): void {
   const idOf = (one: E): string => ('id' in one ? one.id : 'source' in one ? one.source.id : one.build.id)
   const waiting = queue.findIndex((one) => idOf(one) === idOf(event))
   if (waiting >= 0) queue.splice(waiting, 1)
@@ -167,12 +174,12 @@ async function afterOrphan(services: Services, runId: string): Promise<void> {
   services.supervisor.pump()
 }
 
-async function closeServices({ orphans, supervisor, tasks, inference, apiServer, devices, events, sourceNews, buildNews, analysisNews, store }: Services): Promise<void> {
+async function closeServices({ orphans, supervisor, tasks, inference, apiServer, devices, events, sourceNews, buildNews, analysisNews, transferNews, store }: Services): Promise<void> {
   orphans.close()
   devices.close()
   await apiServer.close()
   await Promise.all([supervisor.close(), inference.close(), tasks.close()])
-  for (const hub of [events, sourceNews, buildNews, analysisNews]) hub.close()
+  for (const hub of [events, sourceNews, buildNews, analysisNews, transferNews]) hub.close()
   // Streams that just ended write their last state.
   await new Promise((resolve) => setTimeout(resolve, 20))
   store.close()

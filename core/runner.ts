@@ -7,6 +7,7 @@ import { toErrorData } from '#core/shared/errors.ts'
 import { runAnalyzeJob, runRouteJob } from './runner/analyze-job.ts'
 import type { JobContext } from './runner/context.ts'
 import { runDevicesJob, runMeasureJob } from './runner/devices-job.ts'
+import { runExportJob, runImportJob } from './runner/exchange-jobs.ts'
 import { runEvaluateJob } from './runner/evaluate-job.ts'
 import { runInferJob } from './runner/infer-job.ts'
 import { runBuildMixJob, runPreviewFiltersJob } from './runner/mix-jobs.ts'
@@ -64,6 +65,10 @@ async function runJob(job: Job, context: JobContext): Promise<'done' | 'stopped'
       return runBuildMixJob(job, context)
     case 'train':
       return runTrainJob(job, context)
+    case 'importModel':
+      return runImportJob(job, context)
+    case 'exportModel':
+      return runExportJob(job, context)
     case 'infer':
       return runInferJob(job, context)
     case 'analyze':

@@ -11,7 +11,7 @@ declare module 'vue-router' {
   interface RouteMeta {
     title: string
     /** The navigation entry that is shown as current. */
-    section?: 'home' | 'data' | 'runs' | 'experiments' | 'chat' | 'evaluations' | 'devices' | 'settings'
+    section?: 'home' | 'data' | 'runs' | 'experiments' | 'chat' | 'analyses' | 'evaluations' | 'devices' | 'settings'
   }
 }
 
@@ -54,6 +54,8 @@ export const router = createRouter({
       props: (to) => ({ id: to.params.id || null, checkpoint: typeof to.query.checkpoint === 'string' ? to.query.checkpoint : null }),
       meta: { title: 'nav.chat', section: 'chat' },
     },
+    { path: '/analyses', name: 'analyses', component: () => import('./features/analyses/AnalysesPage.vue'), meta: { title: 'nav.analyses', section: 'analyses' } },
+    { path: '/analyses/:id', name: 'analysis', component: () => import('./features/analyses/AnalysisPage.vue'), props: true, meta: { title: 'nav.analyses', section: 'analyses' } },
     { path: '/evaluations', name: 'evaluations', component: () => import('./features/evaluations/EvaluationsPage.vue'), meta: { title: 'nav.evaluations', section: 'evaluations' } },
     { path: '/devices', name: 'devices', component: () => import('./features/devices/DevicesPage.vue'), meta: { title: 'nav.devices', section: 'devices' } },
     { path: '/settings', name: 'settings', component: () => import('./features/system/SettingsPage.vue'), meta: { title: 'nav.settings', section: 'settings' } },

@@ -14,7 +14,7 @@ export const evalLogprobs: Command = {
   summary: 'log-probability of every token of a JSON file [[id,…],…]',
   usage: '--model M --tokens F',
   options: { model: { type: 'string' }, tokens: { type: 'string' }, ...dtypeOptions, ...deviceOptions },
-  help: { model: 'checkpoint id or Hugging Face folder', tokens: 'JSON file of token id lists', ...dtypeHelp, ...deviceHelp },
+  help: { model: 'checkpoint id, Hugging Face folder or GGUF file', tokens: 'JSON file of token id lists', ...dtypeHelp, ...deviceHelp },
   async run({ values }, context): Promise<Result> {
     const sequences = readJson(requiredOption(values, 'tokens'), tokensSchema)
     const backend = await openBackend(values)

@@ -1,13 +1,12 @@
 /** `moe generate`: continues a prompt with a checkpoint or a Hugging Face folder. */
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
 import { z } from 'zod'
-import { loadTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
+import type { Tokenizer } from '#core/data/tokenizer.ts'
 import { createGenerator } from '#core/model/generator.ts'
 import { sampleToken } from '#core/model/sampling.ts'
 import { AppError } from '#core/shared/errors.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
+import { readModelTokenizer } from '#core/train/model-tokenizer.ts'
 import { numberOption, readJson, UsageError, type Command } from './command.ts'
 import { deviceHelp, deviceOptions, dtypeHelp, dtypeOptions, loadModelAs, modelFolder, openBackend } from './model.ts'
 
@@ -38,7 +37,7 @@ export const generate: Command = {
     temperature: { type: 'string' }, seed: { type: 'string' }, 'top-p': { type: 'string' }, ...dtypeOptions, ...deviceOptions,
   },
   help: {
-    model: 'checkpoint id or Hugging Face folder', prompt: 'text to continue', 'prompt-ids': 'token ids instead: a JSON list or a file that holds one',
+    model: 'checkpoint id, Hugging Face folder or GGUF file', prompt: 'text to continue', 'prompt-ids': 'token ids instead: a JSON list or a file that holds one',
     max: 'tokens to make (default 100)', temperature: '0 = greedy (default 0.8)', seed: 'of the draws (default 0)', 'top-p': 'nucleus (default 1)', ...dtypeHelp, ...deviceHelp,
   },
   async run({ values }, context): Promise<Result> {
@@ -48,8 +47,7 @@ export const generate: Command = {
     const random = createRandom(numberOption(values, 'seed', 0, { min: 0, integer: true }), 'sampling')
     const backend = await openBackend(values)
     const { config, weights } = await loadModelAs(backend, folder, values)
-    const tokenizerPath = join(folder, 'tokenizer.json')
-    const tokenizer = existsSync(tokenizerPath) ? loadTokenizer(tokenizerPath) : null
+    const tokenizer = readModelTokenizer(folder)
     const prompt = promptIds(values, tokenizer, config)
     if (prompt.length + max > config.max_position_embeddings) {
       const params = { found: prompt.length + max, expected: config.max_position_embeddings }

@@ -1,4 +1,4 @@
-/** `--model M`, `--device D`, `--dtype T` and what belongs to them: from words to a loaded model. M is a checkpoint id of the library, a Hugging Face folder or what `moe quantize` made. */
+/** `--model M`, `--device D`, `--dtype T` and what belongs to them: from words to a loaded model. M is a checkpoint id of the library, a Hugging Face folder, a GGUF file or what `moe quantize` made. */
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -10,6 +10,7 @@ import { openDevice } from '#core/runner/device.ts'
 import { AppError } from '#core/shared/errors.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { deviceSchema, precisionSchema } from '#core/shared/runs.ts'
+import { isGgufPath, storedTypeOf } from '#core/train/model-source.ts'
 import { loadPackedModel } from '#core/train/packed-weights.ts'
 import { loadModel } from '#core/train/weights.ts'
 import { numberOption, requiredOption, UsageError, type Context } from './command.ts'
@@ -36,21 +37,21 @@ export async function openBackend(values: Record<string, string | boolean | unde
   return (await openDevice({ ...choice.data, threads })).backend
 }
 
-/** Folder of the model named by --model. */
+/** Folder or GGUF file of the model named by --model. */
 export function modelFolder(values: Record<string, string | boolean | undefined>, context: Context): string {
   const model = requiredOption(values, 'model')
   const checkpoint = join(context.library, 'checkpoints', model)
   if (/^[A-Za-z0-9_-]+$/.test(model) && existsSync(checkpoint)) return checkpoint
-  if (existsSync(model) && statSync(model).isDirectory()) return model
+  if (existsSync(model) && (statSync(model).isDirectory() || isGgufPath(model))) return model
   throw new AppError('model.notFound', `no model "${model}"`, {
     params: { model, library: context.library },
-    hint: 'Give a checkpoint id (moe runs show <id> lists them) or a folder with config.json and *.safetensors.',
+    hint: 'Give a checkpoint id (moe runs show <id> lists them) a folder with config.json and *.safetensors, or a .gguf file.',
   })
 }
 
 /** Option of every command that computes with a model and does not train it. */
 export const dtypeOptions = { dtype: { type: 'string' } } as const
-export const dtypeHelp = { dtype: 'f32, bf16, q8 or q4 (default: what a packed folder is in, else f32)' }
+export const dtypeHelp = { dtype: 'f32, bf16, q8 or q4 (default: what a packed folder or a GGUF file is in, else f32)' }
 
 export function isPackedType(type: string): type is PackedDType {
   return ['bf16', 'q8', 'q4'].includes(type)
@@ -61,7 +62,7 @@ export type LoadedModel = { config: ModelConfig } & ({ type: 'f32'; weights: Wei
 
 /** Loads the model of `folder`. */
 export async function loadModelAs(backend: Backend, folder: string, values: Record<string, string | boolean | undefined>): Promise<LoadedModel> {
-  const dtype = values.dtype ?? (existsSync(join(folder, packedFileName)) ? undefined : 'f32')
+  const dtype = values.dtype ?? (isGgufPath(folder) ? storedTypeOf(folder) : existsSync(join(folder, packedFileName)) ? undefined : 'f32')
   if (dtype === 'f32') return { type: 'f32', ...(await loadModel(backend, folder)) }
   if (dtype !== undefined && (typeof dtype !== 'string' || !isPackedType(dtype))) throw new UsageError(`--dtype is "${String(dtype)}", expected f32, bf16, q8 or q4`)
   return loadPackedModel(backend, folder, dtype)

@@ -12,7 +12,7 @@ export const quantize: Command = {
   summary: 'a model in bf16, 8 or 4 bits, which starts at once and needs less memory',
   usage: '--model M --type q4|q8|bf16 --out FOLDER',
   options: { model: { type: 'string' }, type: { type: 'string' }, out: { type: 'string' } },
-  help: { model: 'checkpoint id or Hugging Face folder', type: 'q4 (4.5 bits a weight), q8 (8.5) or bf16 (16)', out: 'the new folder' },
+  help: { model: 'checkpoint id, Hugging Face folder or GGUF file', type: 'q4 (4.5 bits a weight), q8 (8.5) or bf16 (16)', out: 'the new folder' },
   async run({ values }, context): Promise<Result> {
     const [folder, type, out] = [modelFolder(values, context), requiredOption(values, 'type'), requiredOption(values, 'out')]
     if (!isPackedType(type)) throw new UsageError(`--type is "${type}", expected q4, q8 or bf16`)

@@ -27,7 +27,7 @@ export const trainStep: Command = {
     clip: { type: 'string' }, alpha: { type: 'string' }, beta: { type: 'string' }, steps: { type: 'string' }, grads: { type: 'string' }, weights: { type: 'string' }, ...deviceOptions,
   },
   help: {
-    model: 'checkpoint id or Hugging Face folder', batch: 'safetensors with input_ids and loss_mask', lr: 'learning rate (default 0.001)', betas: 'default 0.9,0.95', eps: 'default 1e-8',
+    model: 'checkpoint id, Hugging Face folder or GGUF file', batch: 'safetensors with input_ids and loss_mask', lr: 'learning rate (default 0.001)', betas: 'default 0.9,0.95', eps: 'default 1e-8',
     'weight-decay': 'default 0.1', clip: 'global gradient norm, 0 = off (default 1)', alpha: 'load-balancing weight (default 0.01)', beta: 'router z weight (default 0.001)',
     steps: 'default 1', grads: 'writes the gradient of the first step', weights: 'writes the weights after the last step', ...deviceHelp,
   },

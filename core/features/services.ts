@@ -9,6 +9,7 @@ import type { BuildEvent } from '#core/shared/builds.ts'
 import type { Host } from '#core/shared/host.ts'
 import type { JobPaths } from '#core/shared/jobs.ts'
 import type { MemoryPlan } from '#core/shared/devices.ts'
+import type { Transfer } from '#core/shared/exchange.ts'
 import type { Run, RunConfig, RunEvent } from '#core/shared/runs.ts'
 import type { SourceEvent } from '#core/shared/sources.ts'
 import { findRun } from '#core/store/runs.ts'
@@ -28,6 +29,9 @@ export type Services = {
   events: Hub<RunNews>
   sourceNews: Hub<SourceEvent>
   buildNews: Hub<BuildEvent>
+  /** Imports and exports since the core started, by id. */
+  transfers: Map<string, Transfer>
+  transferNews: Hub<Transfer>
   analysisNews: Hub<Analysis>
   supervisor: Supervisor
   /** Jobs of sources, builds and analyses. */

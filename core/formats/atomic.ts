@@ -3,7 +3,7 @@
  * Temp names start with `.tmp-`, so that what a crash left behind can be told and removed.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { closeSync, createReadStream, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync, writeSync } from 'node:fs'
+import { closeSync, constants, copyFileSync, createReadStream, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync, writeSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { AppError } from '#core/shared/errors.ts'
 
@@ -34,6 +34,8 @@ export function syncPath(path: string): void {
   }
 }
 
+const pauseBytes = 8 << 20
+
 export type WrittenFile = { sizeBytes: number; sha256: string }
 
 /**
@@ -43,7 +45,7 @@ export type WrittenFile = { sizeBytes: number; sha256: string }
 export async function writeFileAtomic(path: string, chunks: Iterable<Uint8Array | string> | AsyncIterable<Uint8Array | string>): Promise<WrittenFile> {
   const temporary = temporaryPath(dirname(path))
   const hash = createHash('sha256')
-  let sizeBytes = 0
+  let [sizeBytes, pausedAt] = [0, 0]
   let file: number | null = null
   try {
     file = openSync(temporary, 'wx')
@@ -53,6 +55,11 @@ export async function writeFileAtomic(path: string, chunks: Iterable<Uint8Array 
       let written = 0
       while (written < bytes.length) written += writeSync(file, bytes, written)
       sizeBytes += written
+      if (sizeBytes - pausedAt > pauseBytes) {
+        // Chunks that come without waiting would keep a request to stop from being heard.
+        pausedAt = sizeBytes
+        await new Promise((resolve) => setImmediate(resolve))
+      }
     }
     fsyncSync(file)
     closeSync(file)
@@ -84,9 +91,28 @@ export async function writeFolderAtomic<R>(path: string, fill: (folder: string) 
   }
 }
 
-/** Hexadecimal sha256 of a file's content, read back from the disk. */
-export async function sha256File(path: string): Promise<string> {
+/** Hexadecimal sha256 of a file's content, read back from the disk; `onBytes` hears of every piece and may throw to end it. */
+export async function sha256File(path: string, onBytes: (bytes: number) => void = () => undefined): Promise<string> {
   const hash = createHash('sha256')
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer)
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
+    hash.update(chunk as Buffer)
+    onBytes((chunk as Buffer).length)
+  }
   return hash.digest('hex')
+}
+
+/** Copies a file and gives its hash; a file system that can shares the blocks. `onBytes` hears of every piece and may throw to end it. */
+export async function copyFileHashed(from: string, to: string, onBytes: (bytes: number) => void = () => undefined): Promise<WrittenFile> {
+  try {
+    copyFileSync(from, to, constants.COPYFILE_FICLONE_FORCE)
+  } catch {
+    const chunks = async function* (): AsyncGenerator<Uint8Array> {
+      for await (const chunk of createReadStream(from, { highWaterMark: 4 << 20 })) {
+        onBytes((chunk as Buffer).length)
+        yield chunk as Buffer
+      }
+    }
+    return writeFileAtomic(to, chunks())
+  }
+  return { sizeBytes: statSync(to).size, sha256: await sha256File(to, onBytes) }
 }

@@ -1,13 +1,13 @@
 /** Jobs on sources: reading one through, and fetching one. Files of a download are whole or absent, so a later job fetches only what is missing. */
-import { existsSync, statSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { downloadFile, type Download } from '#core/data/download/download.ts'
-import { listHubDataset } from '#core/data/download/hugging-face.ts'
+import { listHubFiles, type HubFile } from '#core/data/download/hugging-face.ts'
 import { baseOf } from '#core/data/readers/files.ts'
 import { inspectSource } from '#core/data/readers/source.ts'
 import type { Job } from '#core/shared/jobs.ts'
 import type { DownloadRequest } from '#core/shared/sources.ts'
 import type { JobContext } from './context.ts'
+import { fetchFiles } from './fetch-files.ts'
 import { phaseSender, stopSignal, untilStopped } from './progress.ts'
 import { fetchSample } from './sample-mix-job.ts'
 
@@ -32,11 +32,9 @@ export function runLookJob({ spec }: JobOf<'lookAtSource'>, context: JobContext)
   })
 }
 
-export type WantedFile = Download & { sizeBytes: number | null }
-
 /** The files of a request and where they go. Two addresses that end alike get names of their own. */
-export async function listDownloads({ dataset, revision, urls }: DownloadRequest, folder: string, hub: string, token: string | null): Promise<WantedFile[]> {
-  if (dataset !== null) return listHubDataset({ repository: dataset, revision, hub, token }, folder)
+export async function listDownloads({ dataset, revision, urls }: DownloadRequest, folder: string, hub: string, token: string | null): Promise<HubFile[]> {
+  if (dataset !== null) return listHubFiles({ repository: dataset, revision, hub, token }, folder)
   const taken = new Set<string>()
   return urls.map((url) => {
     const name = decodeURIComponent(basename(new URL(url).pathname)).replace(/[^\w.-]+/g, '_').replace(/^\.+/, '') || 'file'
@@ -47,26 +45,13 @@ export async function listDownloads({ dataset, revision, urls }: DownloadRequest
   })
 }
 
-const isThere = ({ path, sizeBytes }: WantedFile): boolean => existsSync(path) && (sizeBytes === null || statSync(path).size === sizeBytes)
-
 export function runFetchJob({ request, folder, hub, token }: JobOf<'fetchSource'>, context: JobContext): Promise<'done' | 'stopped'> {
   const signal = stopSignal(context)
   const phase = phaseSender(context)
   return untilStopped(async () => {
     phase('list', 0, null, '')
     const wanted = await listDownloads(request, folder, hub, token)
-    const total = wanted.every(({ sizeBytes }) => sizeBytes !== null) ? wanted.reduce((sum, { sizeBytes }) => sum + sizeBytes!, 0) : null
-    let done = 0
-    for (const file of wanted) {
-      signal.throwIfAborted()
-      const onProgress = (bytes: number, own: number | null): void => phase('download', done + bytes, total ?? (wanted.length === 1 ? own : null), 'bytes')
-      if (!isThere(file)) {
-        const got = await downloadFile(file, { token: request.dataset === null ? null : token, signal, onProgress })
-        context.log('info', `${basename(got.path)}: ${got.sizeBytes} bytes in ${got.requests} requests, sha256 ${got.sha256}`)
-      }
-      done += statSync(file.path).size
-      phase('download', done, total, 'bytes')
-    }
+    await fetchFiles(wanted, { token: request.dataset === null ? null : token, signal, phase, log: context.log })
   })
 }
 

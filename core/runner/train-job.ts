@@ -1,43 +1,24 @@
-/** A training run in its process: opens the mix, restores or initialises, runs the loop, says what happens. */
+/** A training run in its process: opens its data, restores or initialises, runs the loop, says what happens. */
 import { join } from 'node:path'
 import type { Backend } from '#core/backend/backend.ts'
-import { createTrainingOrder, validationBatches } from '#core/data/batches.ts'
-import { verifyMix, type MixManifest } from '#core/data/mix-manifest.ts'
-import { openInstances, type Instances } from '#core/data/shards.ts'
 import { loadTokenizer } from '#core/data/tokenizer.ts'
 import type { TrainingState } from '#core/shared/checkpoints.ts'
-import { AppError } from '#core/shared/errors.ts'
 import type { Job } from '#core/shared/jobs.ts'
 import { createRandom } from '#core/shared/random.ts'
 import { applyChange, type RunChange } from '#core/shared/run-control.ts'
 import type { RunConfig, StepRecord } from '#core/shared/runs.ts'
-import { microBatchesOf, weighted } from '#core/train/batch.ts'
 import { resumeCheckpoint, writeCheckpoint } from '#core/train/checkpoint.ts'
-import { sequencesPerMicroBatch, trainerOptionsOf } from '#core/train/options.ts'
-import { runTraining, type LoopState, type ValidationSet } from '#core/train/loop.ts'
+import { trainerOptionsOf } from '#core/train/options.ts'
+import { runTraining, type LoopState } from '#core/train/loop.ts'
 import { createTrainer, type Trainer } from '#core/train/trainer.ts'
 import { startFromCheckpoint } from '#core/train/start.ts'
 import { drawWeights } from '#core/train/weights.ts'
 import type { JobContext } from './context.ts'
 import { kernelsOf, openDevice, peakFor } from './device.ts'
 import { sampleTexts } from './samples.ts'
+import { openTrainingSource } from './training-source.ts'
 
 type TrainJob = Extract<Job, { kind: 'train' }>
-
-function requireVocabulary(config: RunConfig, { vocabularySize }: MixManifest): void {
-  if (vocabularySize <= config.model.vocab_size) return
-  throw new AppError('run.vocabularyTooSmall', `model.vocab_size is ${config.model.vocab_size}, the mix has ids up to ${vocabularySize - 1}`, {
-    params: { field: 'model.vocab_size', found: config.model.vocab_size, expected: vocabularySize },
-    hint: `Set model.vocab_size to at least ${vocabularySize}.`,
-  })
-}
-
-/** Held-out pieces of every domain as micro-batches. */
-function validationSets(heldOut: Instances, config: RunConfig, perMicro: number): ValidationSet[] {
-  return heldOut.domains
-    .map(({ name }, index) => ({ domain: name, batches: weighted([...validationBatches(heldOut, index, perMicro, config.evaluationSequences)], perMicro * config.sequenceLength) }))
-    .filter(({ batches }) => batches.length > 0)
-}
 
 /** Puts the run's weights (and moments) in place and returns where it stands. */
 async function prepareState(job: TrainJob, backend: Backend, trainer: Trainer, context: JobContext): Promise<LoopState> {
@@ -57,12 +38,12 @@ async function prepareState(job: TrainJob, backend: Backend, trainer: Trainer, c
 }
 
 /** Continues the recipe's prompts. A model that cannot generate token by token is told of, once per checkpoint. */
-async function tellSamples(backend: Backend, config: RunConfig, trainer: Trainer, step: number, mixFolder: string, context: JobContext): Promise<void> {
+async function tellSamples(backend: Backend, config: RunConfig, trainer: Trainer, step: number, tokenizerPath: string, context: JobContext): Promise<void> {
   const { prompts } = config.control
   if (prompts.length === 0) return
   if (config.model.routing === 'expert_choice') return context.log('warning', 'No samples: with expert choice a token cannot be generated without those after it')
   context.send({ type: 'phase', phase: { phase: 'samples', done: 0, total: null, unit: '', etaSeconds: null } })
-  const texts = await sampleTexts(backend, config, trainer.weights, loadTokenizer(join(mixFolder, 'tokenizer.json')))
+  const texts = await sampleTexts(backend, config, trainer.weights, loadTokenizer(tokenizerPath))
   texts.forEach((text, index) => context.send({ type: 'sample', index, sample: { step, prompt: prompts[index]!, text } }))
 }
 
@@ -70,21 +51,20 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
   let { config } = job
   const changes: RunChange[] = []
   context.onMessage((message) => void (message.type === 'change' && changes.push(message.change)))
-  const mixFolder = join(job.paths.library, 'mixes', job.mixId)
-  const manifest = await verifyMix(mixFolder)
-  requireVocabulary(config, manifest)
-  const instances = openInstances(mixFolder, manifest, 'train', config.sequenceLength)
-  const heldOut = openInstances(mixFolder, manifest, 'validation', config.sequenceLength)
-  const order = createTrainingOrder(instances, config.dataSeed ?? config.seed)
+  const source = await openTrainingSource(job, context)
+  if (source.config !== config) {
+    config = source.config
+    context.send({ type: 'recipe', config })
+  }
   const device = await openDevice(config, kernelsOf(job, context))
   const { backend, about } = device
   const peakFlopsPerSecond = await peakFor(device, job.peakFlopsPerSecond)
   context.send({ type: 'device', device: { ...about, flopsPerSecond: peakFlopsPerSecond } })
   // A card compiles its kernels now.
   context.send({ type: 'phase', phase: { phase: 'prepare', done: 0, total: null, unit: '', etaSeconds: null } })
-  const perMicro = sequencesPerMicroBatch(config)
   const trainer = await createTrainer(backend, trainerOptionsOf(config))
-  context.log('info', `${backend.description}; ${(trainer.plannedBytes / 2 ** 20).toFixed(0)} MiB planned; ${instances.count} instances of ${config.sequenceLength} tokens per epoch`)
+  context.log('info', `${backend.description}; ${(trainer.plannedBytes / 2 ** 20).toFixed(0)} MiB planned; ${source.summary}`)
+  const feed = await source.feed(backend, trainer)
   const start = await prepareState(job, backend, trainer, context)
 
   let parentId = job.resumeFrom ?? config.startFrom?.checkpointId ?? null
@@ -94,16 +74,15 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
     const now = Date.now()
     const id = `${job.runId}-${state.step}-${now.toString(36)}`
     const saved: TrainingState = { ...state, rng: createRandom(config.seed, 'run').state(), config, records }
-    const identity = { id, runId: job.runId, createdAt: now, codeVersion: job.codeVersion, mixId: job.mixId, mixHash: manifest.hash, parentId, validationLoss }
-    const written = await writeCheckpoint(backend, trainer, saved, identity, join(job.paths.library, 'checkpoints'), join(mixFolder, 'tokenizer.json'))
+    const identity = { id, runId: job.runId, createdAt: now, codeVersion: job.codeVersion, ...source.identity, parentId, validationLoss }
+    const written = await writeCheckpoint(backend, trainer, saved, identity, join(job.paths.library, 'checkpoints'), source)
     records = []
     parentId = id
     context.send({ type: 'checkpoint', manifest: written })
-    await tellSamples(backend, config, trainer, state.step, mixFolder, context)
+    await tellSamples(backend, config, trainer, state.step, source.tokenizerPath, context)
   }
   const outcome = await runTraining(trainer, config, start, {
-    microBatches: async (position, count) => microBatchesOf(order.batchAt(position, count), perMicro * config.sequenceLength),
-    validation: validationSets(heldOut, config, perMicro),
+    ...feed,
     peakFlopsPerSecond,
     // The CPU has nothing to wait for; a GPU is asked twice a second.
     reportEveryMs: backend.name === 'webgpu' ? 500 : 0,
@@ -123,8 +102,7 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
     checkpoint,
     now: () => performance.now(),
   })
-  instances.close()
-  heldOut.close()
+  source.close()
   await backend.close()
   return outcome
 }

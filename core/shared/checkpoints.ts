@@ -18,8 +18,11 @@ export const manifestSchema = z.object({
   tokens: z.number(),
   createdAt: z.number(),
   codeVersion: z.string(),
+  /** Empty for an import, which saw no data here. */
   mixId: z.string(),
   mixHash: z.string(),
+  /** Of an import: the name of the folder, file or repository, and the hash of the file that it was made of where that is not among `files`. */
+  origin: z.object({ from: z.string(), files: z.record(z.string(), z.object({ sizeBytes: z.number(), sha256: z.string() })) }).optional(),
   /** The checkpoint that this one goes on from: the run's previous one, or where a later stage started. */
   parentId: idSchema.nullable(),
   validationLoss: z.number().nullable(),

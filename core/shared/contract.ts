@@ -4,7 +4,9 @@ import { apiServerContract } from './api-server.ts'
 import { buildsContract } from './builds.ts'
 import { chatsContract } from './chats.ts'
 import { checkpointsContract } from './checkpoints.ts'
+import { conversationsContract } from './conversations.ts'
 import { devicesContract } from './devices.ts'
+import { exchangeContract } from './exchange.ts'
 import { estimatesContract } from './estimates.ts'
 import { evaluationsContract } from './evaluations.ts'
 import { experimentsContract } from './experiments.ts'
@@ -22,8 +24,10 @@ export const contract = {
   builds: buildsContract,
   chats: chatsContract,
   checkpoints: checkpointsContract,
+  conversations: conversationsContract,
   devices: devicesContract,
   estimates: estimatesContract,
+  exchange: exchangeContract,
   evaluations: evaluationsContract,
   experiments: experimentsContract,
   lineage: lineageContract,

@@ -10,6 +10,7 @@ import type { FilterPreview } from './builds.ts'
 import type { CheckpointManifest } from './checkpoints.ts'
 import type { CompletionEnd, CompletionRequest, ReadPrompt, ScoredToken } from './completions.ts'
 import type { DeviceInfo, Measured, MemoryPlan, ProbeResult } from './devices.ts'
+import type { ExportRequest, ExportResult, ImportRequest } from './exchange.ts'
 import type { ErrorData } from './errors.ts'
 import type { Mix, MixSpec } from './mixes.ts'
 import type { RunChange, Sample } from './run-control.ts'
@@ -39,8 +40,12 @@ export type Job =
   /** Builds a mix of files, going on where an earlier build of the same was stopped. */
   /** `textBytes`: of all sources, where all were read through; it tells how far reading is. */
   | { kind: 'buildMix'; paths: JobPaths; spec: MixSpec; textBytes: number | null }
-  /** `resumeFrom`: the checkpoint to go on from, null to start at step 0. */
-  | { kind: 'train'; paths: JobPaths; runId: string; mixId: string; config: RunConfig; resumeFrom: string | null; codeVersion: string; peakFlopsPerSecond: number | null; kernels: KernelChoices }
+  /** `mixId` is null for an adaptation, which reads conversations. `resumeFrom`: the checkpoint to go on from, null to start at step 0. */
+  | { kind: 'train'; paths: JobPaths; runId: string; mixId: string | null; config: RunConfig; resumeFrom: string | null; codeVersion: string; peakFlopsPerSecond: number | null; kernels: KernelChoices }
+  /** Makes checkpoint `checkpointId` of run `runId`; a repository is downloaded into `folder` first. A bundle brings its own ids. */
+  | { kind: 'importModel'; paths: JobPaths; request: ImportRequest; folder: string; hub: string; token: string | null; runId: string; checkpointId: string; codeVersion: string }
+  /** `bundle`: what goes into one; `records` is the folder in which the core has put what it knows. */
+  | { kind: 'exportModel'; paths: JobPaths; request: ExportRequest; bundle: { records: string; runId: string; checkpointIds: string[]; codeVersion: string } | null }
   /** Loads one checkpoint and answers `generate` until stopped. */
   | { kind: 'infer'; paths: JobPaths; checkpointId: string }
   /** Analyses routing, or switches experts off one by one, into `analyses/<analysisId>/`. */
@@ -71,10 +76,13 @@ export type FromRunner =
   | { type: 'steps'; steps: StepRecord[] }
   /** The recipe from `step` on. */
   | { type: 'changed'; change: RunChange; step: number; config: RunConfig }
+  /** The recipe completed by what the data says, before the first step. */
+  | { type: 'recipe'; config: RunConfig }
   /** `index`: which prompt of the recipe. */
   | { type: 'sample'; index: number; sample: Sample }
   /** A checkpoint folder is in place and verified. */
   | { type: 'checkpoint'; manifest: CheckpointManifest }
+  | { type: 'exported'; result: ExportResult }
   | { type: 'mix'; mix: Mix }
   | { type: 'report'; report: SourceReport }
   | { type: 'filterPreview'; preview: FilterPreview }

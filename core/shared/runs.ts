@@ -8,6 +8,7 @@
  */
 import { eventIterator, oc } from '@orpc/contract'
 import { z } from 'zod'
+import { adaptationSchema, adaptationStages, isAdaptation } from './adaptation.ts'
 import { alertSchema } from './alerts.ts'
 import { binarySchema, errorDataSchema, idSchema } from './common.ts'
 import { modelConfigSchema } from './models.ts'
@@ -47,9 +48,11 @@ export const schedules = ['cosine', 'linear', 'constant', 'warmup-stable-decay']
  *  anneal    a checkpoint's weights; the learning rate goes to 0 over data in a new order
  *  continue  a checkpoint's weights; other data or settings, steps and schedule from 0
  *  fork      a checkpoint as it stands: same step, same place in the data order, changed settings from there
+ *  import    made elsewhere: a run of no steps that its checkpoint belongs to
  *  upcycle   a dense checkpoint's weights, its feed-forward network cloned into every expert, the router new
+ *  sft, dpo, kto   a checkpoint's weights, adapted to conversations (core/shared/adaptation.ts)
  */
-export const stages = ['pretrain', 'anneal', 'continue', 'fork', 'upcycle'] as const
+export const stages = ['pretrain', 'anneal', 'continue', 'fork', 'upcycle', ...adaptationStages, 'import'] as const
 export type Stage = (typeof stages)[number]
 
 /** The checkpoint that a later stage starts from. A resume of the run goes on from its own checkpoints instead. */
@@ -87,10 +90,11 @@ export const runConfigSchema = z
     startFrom: startFromSchema.nullable().default(null),
     model: modelConfigSchema,
     mix: z.string().default('sample').describe('id of a built mix, or "sample" for the built-in one'),
+    adaptation: adaptationSchema.nullable().default(null).describe('for sft, dpo and kto, which read no mix'),
     sequenceLength: z.int().min(8).default(256),
-    sequencesPerStep: z.int().positive().default(8),
+    sequencesPerStep: z.int().positive().default(8).describe('of DPO pairs, of KTO answers'),
     sequencesPerMicroBatch: z.int().positive().nullable().default(null).describe('null: the whole step at once'),
-    steps: z.int().positive(),
+    steps: z.int().min(0).describe('0 = an import'),
     optimizer: optimizerSchema.prefault({}),
     loadBalanceWeight: z.number().min(0).default(0.01),
     routerZWeight: z.number().min(0).default(0.001),
@@ -111,7 +115,11 @@ export const runConfigSchema = z
     if (c.sequenceLength > c.model.max_position_embeddings) fail(['sequenceLength'], `must be at most the model's max_position_embeddings ${c.model.max_position_embeddings}`)
     const micro = c.sequencesPerMicroBatch ?? c.sequencesPerStep
     if (c.sequencesPerStep % micro !== 0) fail(['sequencesPerMicroBatch'], `must divide sequencesPerStep ${c.sequencesPerStep}`)
-    if ((c.stage === 'pretrain') !== (c.startFrom === null)) fail(['startFrom'], c.startFrom === null ? `must name a checkpoint: the stage is ${c.stage}` : 'must be null: pretraining starts from fresh weights')
+    if ((c.stage === 'import') !== (c.steps === 0)) fail(['steps'], c.steps === 0 ? 'must be at least 1' : 'must be 0: an import makes no steps')
+    const isFirst = c.stage === 'pretrain' || c.stage === 'import'
+    if (isFirst !== (c.startFrom === null)) fail(['startFrom'], c.startFrom === null ? `must name a checkpoint: the stage is ${c.stage}` : 'must be null: pretraining starts from fresh weights, an import has its own')
+    if (isAdaptation(c.stage) !== (c.adaptation !== null)) fail(['adaptation'], c.adaptation === null ? `must say what the conversations are: the stage is ${c.stage}` : 'is for sft, dpo and kto only')
+    if (isAdaptation(c.stage) && c.startFrom?.optimizer) fail(['startFrom', 'optimizer'], 'must be false: adaptation begins with moments of its own')
     if (c.stage === 'upcycle' && c.startFrom?.optimizer) fail(['startFrom', 'optimizer'], 'must be false: the experts have no moments')
     if (c.stage === 'upcycle' && (c.model.num_experts === 0 || c.model.share_moe_across_layers)) fail(['model', c.model.num_experts === 0 ? 'num_experts' : 'share_moe_across_layers'], 'upcycling makes experts, one set for each layer')
     if (c.stage !== 'upcycle' && (c.startFrom?.noise ?? 0) > 0) fail(['startFrom', 'noise'], 'is for upcycling only')
@@ -122,6 +130,8 @@ export type RunConfig = z.output<typeof runConfigSchema>
 
 /** Keys of the scalar series. Losses are unscaled; `peakFraction` is model FLOP/s over the machine's measured peak. */
 export const metricKeys = ['loss', 'loadBalance', 'routerZ', 'learningRate', 'gradNorm', 'tokensPerSecond', 'peakFraction'] as const
+/** Of adaptation: implicit rewards, how often the wanted answer has the higher one (`rewardAccuracy`) or the higher probability (`preferenceAccuracy`), KTO's divergence; `validation/…` of the same on held-out prompts. */
+export const adaptationMetricKeys = ['rewardChosen', 'rewardRejected', 'rewardMargin', 'rewardAccuracy', 'preferenceAccuracy', 'kl', 'tokenAccuracy'] as const
 /** One of metricKeys, or `validation/<domain>` (mean cross-entropy in nats per token), or `validation` (mean over domains). */
 export type MetricKey = (typeof metricKeys)[number] | 'validation' | `validation/${string}`
 
@@ -224,7 +234,7 @@ export const runsContract = {
   list: oc.output(z.array(runSchema)),
   get: oc.input(byId).output(runSchema),
   /** Creates and starts the run, or queues it behind the one that is running. */
-  create: oc.input(z.object({ config: runConfigSchema })).output(runSchema),
+  create: oc.input(z.object({ config: runConfigSchema.refine(({ stage }) => stage !== 'import', { path: ['stage'], message: 'an import is made by importing' }) })).output(runSchema),
   /** `save: true` ends with a checkpoint (resumable); false ends at once and keeps the last one. */
   stop: oc.input(z.object({ id: idSchema, save: z.boolean() })).output(runSchema),
   /** With `device`, goes on on that kind of device, and the run's recipe says so from then on. */
@@ -270,7 +280,7 @@ export const runsContract = {
   /** A paused queue begins no run; the one under way goes on. */
   pauseQueue: oc.input(z.object({ paused: z.boolean() })).output(queueSchema),
   /** The recipe of a later stage that starts from a checkpoint, ready to be changed and created. */
-  recipeFrom: oc.input(z.object({ checkpointId: idSchema, stage: z.enum(stages).exclude(['pretrain']) })).output(runConfigSchema),
+  recipeFrom: oc.input(z.object({ checkpointId: idSchema, stage: z.enum(stages).exclude(['pretrain', 'import']) })).output(runConfigSchema),
   /** Events of one run from now on; first the run itself. */
   watch: oc.input(byId).output(eventIterator(runEventSchema)),
   /** Changes of any run (only `run` and `removed` events). */

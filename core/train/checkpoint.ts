@@ -7,6 +7,9 @@ import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Backend } from '#core/backend/backend.ts'
 import { sha256File, writeFileAtomic, writeFolderAtomic, type WrittenFile } from '#core/formats/atomic.ts'
+import { endOfText } from '#core/data/tokenizer.ts'
+import { chatTemplateFiles } from '#core/formats/chat-template.ts'
+import type { ChatTemplate } from '#core/shared/chat-templates.ts'
 import { manifestSchema, trainingStateSchema, type CheckpointManifest, type TrainingState } from '#core/shared/checkpoints.ts'
 import { AppError } from '#core/shared/errors.ts'
 import { huggingFaceConfig } from './model-source.ts'
@@ -21,9 +24,9 @@ function damaged(folder: string, what: string): AppError {
 
 /**
  * Writes the trainer's tensors and `state` as checkpoint `identity.id` under `checkpointsFolder`.
- * `tokenizerPath` is copied in, so the folder stands alone. Returns the manifest once every file has been read back.
+ * The tokenizer is copied in, and the chat template of an adapted model, so the folder stands alone. Returns the manifest once every file has been read back.
  */
-export function writeCheckpoint(backend: Backend, trainer: Trainer, state: TrainingState, identity: CheckpointIdentity, checkpointsFolder: string, tokenizerPath: string): Promise<CheckpointManifest> {
+export function writeCheckpoint(backend: Backend, trainer: Trainer, state: TrainingState, identity: CheckpointIdentity, checkpointsFolder: string, { tokenizerPath, template = null }: { tokenizerPath: string; template?: ChatTemplate | null }): Promise<CheckpointManifest> {
   const model = state.config.model
   return writeFolderAtomic(join(checkpointsFolder, identity.id), async (folder) => {
     const text = (name: string, content: string): Promise<WrittenFile> => writeFileAtomic(join(folder, name), [content])
@@ -34,6 +37,7 @@ export function writeCheckpoint(backend: Backend, trainer: Trainer, state: Train
       'model.safetensors': await writeWeights(backend, model, trainer.weights, join(folder, 'model.safetensors')),
       'optimizer.safetensors': await writeMoments(backend, model, trainer.moments, join(folder, 'optimizer.safetensors')),
     }
+    for (const [name, content] of Object.entries(template ? chatTemplateFiles(template, endOfText) : {})) files[name] = await text(name, content)
     const manifest: CheckpointManifest = { format: 'moe-workbench-checkpoint', version: 1, ...identity, step: state.step, tokens: state.tokens, files }
     await verifyFiles(folder, manifest)
     await text('manifest.json', `${JSON.stringify(manifest, null, 2)}\n`)
@@ -42,7 +46,7 @@ export function writeCheckpoint(backend: Backend, trainer: Trainer, state: Train
 }
 
 /** Reads every file of a checkpoint against its manifest. Throws AppError `checkpoint.damaged` naming the first that differs. */
-async function verifyFiles(folder: string, manifest: CheckpointManifest): Promise<void> {
+export async function verifyFiles(folder: string, manifest: CheckpointManifest): Promise<void> {
   for (const [name, { sizeBytes, sha256 }] of Object.entries(manifest.files)) {
     const found = statSync(join(folder, name), { throwIfNoEntry: false })?.size
     if (found !== sizeBytes) throw damaged(folder, `${name} has ${found ?? 'no'} bytes, expected ${sizeBytes}`)

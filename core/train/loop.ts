@@ -9,6 +9,7 @@ import { moeLayers, trainingFlopsPerToken } from '#core/shared/models.ts'
 import { afterSkips, learningRateFactor } from '#core/shared/run-control.ts'
 import type { RunConfig, StepRecord } from '#core/shared/runs.ts'
 import { learningRateAt } from '#core/shared/schedule.ts'
+import { trainedSequences } from './options.ts'
 import type { MicroBatch, StepLosses, Trainer } from './trainer.ts'
 
 /** Where a run is: what a checkpoint saves beside the tensors. `earlierSteps`: those that its moments saw before its own step 1. */
@@ -17,10 +18,14 @@ export type LoopState = { step: number; tokens: number; seconds: number; loaderP
 /** The held-out batches of one domain; their lossWeights sum to 1 over the domain. */
 export type ValidationSet = { domain: string; batches: MicroBatch[] }
 
+/** What a step trains on. `scalars` are told with it; a `loss` among them is told instead of the weighted sum of the token losses. */
+export type StepBatch = { micros: MicroBatch[]; scalars?: Record<string, number> }
+
 export type LoopPorts = {
-  /** The `count` instances from `position` of the run's global order on, as micro-batches whose lossWeights sum to 1. */
-  microBatches(position: number, count: number): Promise<MicroBatch[]>
-  validation: ValidationSet[]
+  /** The `count` instances from `position` of the run's global order on, as micro-batches. */
+  stepBatch(position: number, count: number): Promise<StepBatch>
+  /** Held-out scalars of the weights as they are; `validation` is the one that a checkpoint is known by. */
+  evaluate(): Promise<Record<string, number>>
   /**
    * Milliseconds of steps that may be under way before their numbers are read, 0 to read each: a GPU must not wait for every step.
    * Before an evaluation, a checkpoint or an end, everything is read.
@@ -39,7 +44,7 @@ export type LoopPorts = {
 }
 
 /** Mean cross-entropy per token of every domain, and the mean over domains. */
-async function evaluate(trainer: Trainer, sets: readonly ValidationSet[]): Promise<Record<string, number>> {
+export async function evaluateDomains(trainer: Trainer, sets: readonly ValidationSet[]): Promise<Record<string, number>> {
   const scalars: Record<string, number> = {}
   let sum = 0
   const readings: { domain: string; losses: Pending<number>[] }[] = []
@@ -69,7 +74,7 @@ function requireFinite(step: number, values: Record<string, number>): void {
 }
 
 /** A step that was handed to the device and whose numbers have not been read. */
-type StepUnderWay = { step: number; tokens: number; learningRate: number; losses: Pending<StepLosses>; gradNorm: Pending<number> }
+type StepUnderWay = { step: number; tokens: number; learningRate: number; losses: Pending<StepLosses>; gradNorm: Pending<number>; own: Record<string, number> }
 
 /** Steps between two readings: as many as fit the time, at most this. */
 const mostStepsUnderWay = 64
@@ -81,7 +86,7 @@ const mostStepsUnderWay = 64
 export async function runTraining(trainer: Trainer, recipe: RunConfig, start: LoopState, ports: LoopPorts): Promise<'done' | 'stopped'> {
   let config = recipe
   const state = { ...start }
-  const tokensPerStep = config.sequencesPerStep * config.sequenceLength
+  const tokensPerStep = trainedSequences(config) * config.sequenceLength
   const flopsPerToken = trainingFlopsPerToken(config.model, config.sequenceLength)
   let validationLoss: number | null = null
   let savedStep = start.step
@@ -108,15 +113,15 @@ export async function runTraining(trainer: Trainer, recipe: RunConfig, start: Lo
     const secondsPerStep = passTime() / readings.length
     stepsPerReport = Math.max(1, Math.min(mostStepsUnderWay, Math.floor(ports.reportEveryMs / 1000 / Math.max(secondsPerStep, 1e-6))))
     underWay.length = 0
-    for (const [i, { step, tokens, learningRate, losses, gradNorm }] of readings.entries()) {
+    for (const [i, { step, tokens, learningRate, losses, gradNorm, own }] of readings.entries()) {
       requireFinite(step, { loss: losses.crossEntropy, loadBalance: losses.loadBalance, routerZ: losses.routerZ, gradNorm })
       const tokensPerSecond = tokensPerStep / Math.max(secondsPerStep, 1e-9)
       const router: Record<string, number> = moeLayers(config.model).length > 0 ? { loadBalance: losses.loadBalance, routerZ: losses.routerZ } : {}
-      const scalars: Record<string, number> = { loss: losses.crossEntropy, ...router, learningRate, gradNorm, tokensPerSecond }
+      const scalars: Record<string, number> = { loss: losses.crossEntropy, ...own, ...router, learningRate, gradNorm, tokensPerSecond }
       if (ports.peakFlopsPerSecond) scalars.peakFraction = (tokensPerSecond * flopsPerToken) / ports.peakFlopsPerSecond
       let seconds = before + (i + 1) * secondsPerStep
       if (validates && i === readings.length - 1) {
-        Object.assign(scalars, await evaluate(trainer, ports.validation))
+        Object.assign(scalars, await ports.evaluate())
         validationLoss = scalars.validation ?? null
         passTime()
         seconds = state.seconds
@@ -126,7 +131,7 @@ export async function runTraining(trainer: Trainer, recipe: RunConfig, start: Lo
   }
 
   if (state.step === 0) {
-    const scalars = await evaluate(trainer, ports.validation)
+    const scalars = await ports.evaluate()
     validationLoss = scalars.validation ?? null
     passTime()
     ports.onStep({ step: 0, tokens: state.tokens, elapsedMs: Math.round(state.seconds * 1000), scalars, expertCounts: null })
@@ -142,12 +147,13 @@ export async function runTraining(trainer: Trainer, recipe: RunConfig, start: Lo
     config = ports.changedRecipe?.(step) ?? config
     const learningRate = learningRateAt(step, config.steps, config.optimizer) * learningRateFactor(config.control, step)
     const position = afterSkips(config.control, state.loaderPosition)
-    const losses = await trainer.accumulate(await ports.microBatches(position, config.sequencesPerStep))
+    const { micros, scalars: own = {} } = await ports.stepBatch(position, config.sequencesPerStep)
+    const losses = await trainer.accumulate(micros)
     const gradNorm = await trainer.update(learningRate, state.earlierSteps + step)
     state.step = step
     state.tokens += tokensPerStep
     state.loaderPosition = position + config.sequencesPerStep
-    underWay.push({ step, tokens: state.tokens, learningRate, losses, gradNorm })
+    underWay.push({ step, tokens: state.tokens, learningRate, losses, gradNorm, own })
 
     const isLast = step === config.steps
     const isDue = (everySteps: number): boolean => isLast || (everySteps > 0 && step % everySteps === 0)

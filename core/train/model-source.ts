@@ -1,19 +1,23 @@
 /**
- * Weights that lie in files, whatever the files are: a Hugging Face OLMoE folder (config.json + *.safetensors, sharded or not) or a
- * GGUF file of the architecture. Tensors are asked for by their Hugging Face names and come one at a time, so that a model may be larger
+ * Weights that lie in files, whatever the files are: a Hugging Face OLMoE folder (config.json + *.safetensors, sharded or not), a
+ * folder with a packed file, or a GGUF file of the architecture. Tensors are asked for by their Hugging Face names and come one at a time, so that a model may be larger
  * than memory. Nothing is trusted: names and shapes are held against the configuration.
  */
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openGguf } from '#core/formats/gguf-read.ts'
+import { packedFileName } from '#core/formats/packed-file.ts'
 import { openSafetensors, type SafetensorsFile } from '#core/formats/safetensors.ts'
 import { AppError } from '#core/shared/errors.ts'
 import { isOlmoe, modelConfigSchema, type ModelConfig } from '#core/shared/models.ts'
 import type { BlockType } from '#core/shared/quantization.ts'
 import { ggufPlace, readGgufConfig } from './gguf-model.ts'
+import { openPackedSource } from './packed-source.ts'
 
 export type ModelSource = {
   readonly config: ModelConfig
+  /** Throws what `read` would of a tensor's name and shape, without reading it. */
+  check(name: string, shape: readonly number[]): void
   /** A matrix or vector as float32. Throws `model.missingTensor` or `model.wrongShape`. */
   read(name: string, shape: readonly number[]): Float32Array
   /** Its encoded rows, where the files hold them in `type`: to be taken over as they are. Null where they do not. */
@@ -87,14 +91,16 @@ function openFolder(folder: string): ModelSource {
     close()
     throw error
   }
+  const at = (name: string, shape: readonly number[]): SafetensorsFile => {
+    const file = files.find(({ entries }) => entries.has(name))
+    if (!file) throw missing(folder, name, `It is in none of ${files.length} files: the model is incomplete, or config.json belongs to another one.`)
+    requireShape(file.path, name, file.entries.get(name)!.shape, shape)
+    return file
+  }
   return {
     config,
-    read(name, shape) {
-      const file = files.find(({ entries }) => entries.has(name))
-      if (!file) throw missing(folder, name, `It is in none of ${files.length} files: the model is incomplete, or config.json belongs to another one.`)
-      requireShape(file.path, name, file.entries.get(name)!.shape, shape)
-      return file.readFloat32(name)
-    },
+    check: (name, shape) => void at(name, shape),
+    read: (name, shape) => at(name, shape).readFloat32(name),
     readRows: () => null,
     close,
   }
@@ -116,6 +122,7 @@ function openGgufModel(path: string): ModelSource {
     const config = readGgufConfig(file)
     return {
       config,
+      check: (name, shape) => void at(name, shape),
       read(name, shape) {
         const place = at(name, shape)
         return file.readMatrix(place.name, place.index)
@@ -132,9 +139,16 @@ function openGgufModel(path: string): ModelSource {
   }
 }
 
-/** Opens a Hugging Face folder or a GGUF file; the caller closes it. */
+/** Opens a Hugging Face folder, a packed folder or a GGUF file; the caller closes it. */
 export function openModelSource(path: string): ModelSource {
-  return isGgufPath(path) ? openGgufModel(path) : openFolder(path)
+  if (isGgufPath(path)) return openGgufModel(path)
+  return existsSync(join(path, packedFileName)) ? openPackedSource(path, readModelConfig(path)) : openFolder(path)
+}
+
+/** The form that the files hold a model's matrices in; f32 stands for what is neither bf16 nor blocks. */
+export function storedType(source: ModelSource): BlockType | 'f32' {
+  const shape = [source.config.hidden_size, source.config.hidden_size]
+  return (['q4', 'q8', 'bf16'] as const).find((type) => source.readRows('model.layers.0.self_attn.q_proj.weight', shape, type) !== null) ?? 'f32'
 }
 
 /** The configuration of a Hugging Face folder or GGUF file. */
@@ -145,5 +159,15 @@ export function readConfigOf(path: string): ModelConfig {
     return readGgufConfig(file)
   } finally {
     file.close()
+  }
+}
+
+/** The same of a file that is not open. */
+export function storedTypeOf(path: string): BlockType | 'f32' {
+  const source = openModelSource(path)
+  try {
+    return storedType(source)
+  } finally {
+    source.close()
   }
 }

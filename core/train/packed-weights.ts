@@ -2,17 +2,18 @@
  * Weights for inference: a packed file mapped into memory, or a checkpoint packed while it is loaded, or written as such a file. One
  * matrix is in JavaScript's memory at a time, so a model may be larger than memory.
  */
-import { copyFileSync, existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Backend, PackedDType, Tensor } from '#core/backend/backend.ts'
 import { exactBytes, isPacked, layoutVersion, packRows } from '#core/backend/packed.ts'
-import { writeFolderAtomic, type WrittenFile } from '#core/formats/atomic.ts'
+import { writeFileAtomic, writeFolderAtomic, type WrittenFile } from '#core/formats/atomic.ts'
 import { packedFileName, readPackedHeader, writePackedFile, type PackedHeader, type PackedToWrite } from '#core/formats/packed-file.ts'
 import { declarePackedWeights, listPackedWeights, packedSources, type PackedSource, type PackedWeights } from '#core/model/packed-weights.ts'
 import { AppError } from '#core/shared/errors.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { encodeRows } from '#core/shared/quantization.ts'
-import { openModelSource, readModelConfig, type ModelSource } from './model-source.ts'
+import { huggingFaceConfig, isGgufPath, openModelSource, readConfigOf, readModelConfig, type ModelSource } from './model-source.ts'
+import { copyTokenizer } from './model-tokenizer.ts'
 
 export type PackedModel = { config: ModelConfig; weights: PackedWeights; type: PackedDType }
 
@@ -99,10 +100,11 @@ export async function writePackedModel(path: string, type: PackedDType, folder: 
   }
 }
 
-/** Converts a Hugging Face folder to a new folder `out` with a packed file, its config.json and tokenizer. */
+/** Converts a Hugging Face folder or GGUF file to a new folder `out` with a packed file, its config.json and tokenizer. */
 export function packModel(folder: string, type: PackedDType, out: string, progress: (tensor: string, index: number, count: number) => void): Promise<WrittenFile> {
   return writeFolderAtomic(out, async (temporary) => {
-    for (const name of ['config.json', 'tokenizer.json', 'tokenizer_config.json']) if (existsSync(join(folder, name))) copyFileSync(join(folder, name), join(temporary, name))
+    await copyTokenizer(folder, temporary)
+    await writeFileAtomic(join(temporary, 'config.json'), [isGgufPath(folder) ? `${JSON.stringify(huggingFaceConfig(readConfigOf(folder), 'float32'), null, 2)}\n` : readFileSync(join(folder, 'config.json'), 'utf8')])
     return writePackedModel(folder, type, temporary, progress)
   })
 }

@@ -3,17 +3,18 @@
  * It owns the tensors of a run: weights, gradients, moments, inputs, outputs. It knows nothing of data files, schedules or checkpoints.
  * The memory of all of it is known once the plans are recorded (`plannedBytes`), before a step runs.
  */
-import { elementCount, persistent, type Backend, type Pending, type Tensor, type TensorData } from '#core/backend/backend.ts'
+import { elementCount, persistent, type Backend, type Pending, type Plan, type Tensor, type TensorData } from '#core/backend/backend.ts'
 import { planPersistent } from '#core/backend/planner.ts'
 import { record } from '#core/backend/record.ts'
 import type { Batch } from '#core/model/attention.ts'
 import { auxiliaryLosses } from '#core/model/moe.ts'
 import { modelBackward, modelForward } from '#core/model/olmoe.ts'
+import { createPredictions } from './predictions.ts'
 import { declareWeights, listWeights, type Weights } from '#core/model/parameters.ts'
 import { moeLayers, type ModelConfig } from '#core/shared/models.ts'
 import type { OptimizerConfig } from '#core/shared/runs.ts'
 
-/** Tokens of one micro-batch, all [T]; a target < 0 carries no loss; lossWeights sum to 1 over the step's micro-batches. */
+/** Tokens of one micro-batch, all [T]; a target < 0 carries no loss; a token's loss counts in the step's as often as its weight says, which may be negative. */
 export type MicroBatch = { ids: Int32Array; targets: Int32Array; lossWeights: Float32Array }
 
 /** Losses unscaled; `total` = crossEntropy + α·loadBalance + β·routerZ; expertCounts [layers with experts × E] over the whole step. */
@@ -27,6 +28,8 @@ export type TrainerOptions = {
   microBatchesPerStep: number
   loadBalanceWeight: number
   routerZWeight: number
+  /** Whether losses and predictions of single tokens will be asked for. */
+  readsTokens?: boolean
   optimizer: Pick<OptimizerConfig, 'betas' | 'eps' | 'weightDecay' | 'clip'> & Partial<Pick<OptimizerConfig, 'decayNorms' | 'decayEmbeddings'>>
 }
 
@@ -46,9 +49,13 @@ export type Trainer = {
   update(learningRate: number, step: number): Promise<Pending<number>>
   /** Σ lossWeights·loss of one micro-batch, without gradients. */
   evaluate(micro: MicroBatch): Promise<Pending<number>>
+  /** The loss of every token of one micro-batch, [T]; and with `predictions` the most probable next token after each. Needs `readsTokens`. */
+  readTokens(micro: MicroBatch, predictions: boolean): Promise<Pending<TokenReading>>
   /** Frees the run's tensors; the backend stays open. */
   release(): void
 }
+
+export type TokenReading = { losses: ArrayLike<number>; predictions: Int32Array | null }
 
 /** Positions 0..sequence−1 of each sequence. */
 function positionsOf(tokens: number, sequence: number): Int32Array {
@@ -97,7 +104,10 @@ export async function createTrainer(backend: Backend, options: TrainerOptions): 
   const scale = persistent('scale', [2])
   const hyper = persistent('hyper', [3])
   const [gradientList, mList, vList] = [listWeights(gradients), listWeights(m), listWeights(v)]
+  const tokenLosses = persistent('tokenLosses', [T])
+  const predictions = options.readsTokens ? createPredictions(T) : null
   const everything: Tensor[] = [
+    ...(predictions ? [tokenLosses, ...predictions.tensors] : []),
     ...parameters, ...gradientList, ...mList, ...vList,
     batch.ids, batch.positions, targets, lossWeights, lossSum, auxiliary, ...counts, partials, scale, hyper,
   ]
@@ -132,11 +142,20 @@ export async function createTrainer(backend: Backend, options: TrainerOptions): 
     b.weightedSumForward({ sum: lossSum, values: loss, weights: lossWeights })
   })
 
+  const tokensPlan = (name: string, predicts: boolean): Plan =>
+    record(name, (b) => {
+      const { final } = modelForward(b, c, weights, batch)
+      b.headCrossEntropyForward({ loss: tokenLosses, lse: b.scratch('lse', [T]), x: final, weight: weights.head, targets })
+      if (predicts) predictions!.record(b, final, weights.head)
+    })
+
   backend.allocate(everything)
+  const tokens = predictions && [await backend.prepare(tokensPlan('token losses', false)), await backend.prepare(tokensPlan('predictions', true))]
   const [micro, update, evaluation] = [await backend.prepare(microPlan), await backend.prepare(updatePlan), await backend.prepare(evaluationPlan)]
   // Every page will be used by the first step; until then weights are drawn or read.
   backend.populate?.()
   await backend.write(batch.positions, positionsOf(T, sequence))
+  await predictions?.initialise(backend)
 
   const load = async (data: MicroBatch): Promise<void> => {
     await backend.write(batch.ids, data.ids)
@@ -148,7 +167,7 @@ export async function createTrainer(backend: Backend, options: TrainerOptions): 
     weights,
     gradients,
     moments: { m, v },
-    plannedBytes: planPersistent(everything).totalBytes + Math.max(micro.scratchBytes, update.scratchBytes, evaluation.scratchBytes) + (backend.kernelBytes?.() ?? 0),
+    plannedBytes: planPersistent(everything).totalBytes + Math.max(micro.scratchBytes, update.scratchBytes, evaluation.scratchBytes, ...(tokens ?? []).map((plan) => plan.scratchBytes)) + (backend.kernelBytes?.() ?? 0),
     async accumulate(micros) {
       const readings: Pending<TensorData[]>[] = []
       for (const data of micros) {
@@ -168,6 +187,18 @@ export async function createTrainer(backend: Backend, options: TrainerOptions): 
       await load(data)
       await evaluation.run()
       return firstOf(backend.snapshot([lossSum]))
+    },
+    async readTokens(data, predicts) {
+      if (!tokens) throw new Error('this trainer was not made to read tokens')
+      await load(data)
+      await tokens[Number(predicts)]!.run()
+      const reading = backend.snapshot([tokenLosses, ...(predicts ? predictions!.outputs : [])])
+      return {
+        read: async () => {
+          const [losses, ...parts] = await reading.read()
+          return { losses: losses!, predictions: predicts ? Int32Array.from(parts.flatMap((part) => [...part])) : null }
+        },
+      }
     },
     release: () => backend.release(everything),
   }

@@ -1,6 +1,6 @@
 /** English of what is done with runs: before the start, under way, side by side, and where they come from. */
 export const training = {
-  stage: { pretrain: 'Pretrain', anneal: 'Anneal', continue: 'Continue', fork: 'Fork', upcycle: 'Upcycle' },
+  stage: { pretrain: 'Pretrain', anneal: 'Anneal', continue: 'Continue', fork: 'Fork', upcycle: 'Upcycle', import: 'Import', sft: 'SFT', dpo: 'DPO', kto: 'KTO' },
   stageFrom: 'New run from step {step}',
   stageText: {
     pretrain: 'From fresh weights.',
@@ -8,6 +8,9 @@ export const training = {
     continue: 'From a checkpoint: other data or settings, steps from 0.',
     fork: 'A checkpoint as it stands, with changed settings from there.',
     upcycle: 'A dense checkpoint, its network cloned into every expert.',
+    sft: "Conversations: the loss is on the assistant's turns.",
+    dpo: 'Pairs of answers: the chosen one gains on the rejected.',
+    kto: 'Answers that are wanted or not.',
   },
   chooseCheckpoint: 'Choose a checkpoint',
   checkpointName: '{run}, step {step}',

@@ -1,15 +1,17 @@
 /** English: the reference catalogue. `{name}` are values; ` | ` separates singular and plural. */
+import { analyses } from './en-analyses.ts'
 import { apiServer } from './en-api-server.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './en-data.ts'
 import { devices, probe, runningOn } from './en-devices.ts'
 import { evaluations } from './en-evaluations.ts'
 import { errorHints, errors } from './en-errors.ts'
+import { exchange } from './en-exchange.ts'
 import { experiments } from './en-experiments.ts'
 import { training } from './en-training.ts'
 
 export const en = {
   app: { name: 'MoE Workbench', skip: 'Skip to content' },
-  nav: { label: 'Main', home: 'Home', data: 'Data', runs: 'Runs', experiments: 'Experiments', chat: 'Chat', evaluations: 'Evaluate', devices: 'Devices', settings: 'Settings' },
+  nav: { label: 'Main', home: 'Home', data: 'Data', runs: 'Runs', experiments: 'Experiments', chat: 'Chat', analyses: 'Experts', evaluations: 'Evaluate', devices: 'Devices', settings: 'Settings' },
   common: { cancel: 'Cancel', freed: '{bytes} freed.' },
   copy: { copy: 'Copy', copied: 'Copied' },
   time: { seconds: '{s} s', minutes: '{m} min {s} s', hours: '{h} h {m} min', days: '{d} d {h} h', justNow: 'just now' },
@@ -367,6 +369,7 @@ export const en = {
   },
   apiServer,
   browse,
+  analyses,
   evaluations,
   build,
   data,
@@ -383,4 +386,5 @@ export const en = {
   training,
   errors,
   errorHints,
+  exchange,
 }

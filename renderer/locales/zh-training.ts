@@ -1,6 +1,6 @@
 /** Chinese of what is done with runs. */
 export const training = {
-  stage: { pretrain: '预训练', anneal: '退火', continue: '继续训练', fork: '分叉', upcycle: '升级' },
+  stage: { pretrain: '预训练', anneal: '退火', continue: '继续训练', fork: '分叉', upcycle: '升级', import: '导入', sft: 'SFT', dpo: 'DPO', kto: 'KTO' },
   stageFrom: '从第 {step} 步新建训练',
   stageText: {
     pretrain: '从全新的权重开始。',
@@ -8,6 +8,9 @@ export const training = {
     continue: '从检查点开始：换数据或设置，步数从 0 计。',
     fork: '检查点保持原样，从那里起改变设置。',
     upcycle: '稠密检查点，其前馈网络克隆到每个专家。',
+    sft: '对话：只在助手的回合上计算损失。',
+    dpo: '成对的回答：选中的胜过被拒的。',
+    kto: '标为想要或不想要的回答。',
   },
   chooseCheckpoint: '选择检查点',
   checkpointName: '{run}，第 {step} 步',

@@ -1,16 +1,18 @@
 /** 简体中文。键和占位符与英文目录一致（由 tests/renderer 比对）。 */
 import type { en } from './en.ts'
+import { analyses } from './zh-analyses.ts'
 import { apiServer } from './zh-api-server.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './zh-data.ts'
 import { devices, probe, runningOn } from './zh-devices.ts'
 import { evaluations } from './zh-evaluations.ts'
 import { errorHints, errors } from './zh-errors.ts'
+import { exchange } from './zh-exchange.ts'
 import { experiments } from './zh-experiments.ts'
 import { training } from './zh-training.ts'
 
 export const zh: typeof en = {
   app: { name: 'MoE Workbench', skip: '跳到正文' },
-  nav: { label: '主导航', home: '首页', data: '数据', runs: '训练', experiments: '实验', chat: '对话', evaluations: '评测', devices: '设备', settings: '设置' },
+  nav: { label: '主导航', home: '首页', data: '数据', runs: '训练', experiments: '实验', chat: '对话', analyses: '专家', evaluations: '评测', devices: '设备', settings: '设置' },
   common: { cancel: '取消', freed: '已释放 {bytes}。' },
   copy: { copy: '复制', copied: '已复制' },
   time: { seconds: '{s} 秒', minutes: '{m} 分 {s} 秒', hours: '{h} 小时 {m} 分', days: '{d} 天 {h} 小时', justNow: '刚刚' },
@@ -368,6 +370,7 @@ export const zh: typeof en = {
   },
   apiServer,
   browse,
+  analyses,
   evaluations,
   build,
   data,
@@ -384,4 +387,5 @@ export const zh: typeof en = {
   training,
   errors,
   errorHints,
+  exchange,
 }

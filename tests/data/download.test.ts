@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { downloadFile } from '#core/data/download/download.ts'
-import { listHubDataset } from '#core/data/download/hugging-face.ts'
+import { listHubFiles } from '#core/data/download/hugging-face.ts'
 
 const content = randomBytes(1_000_000)
 const sha256 = createHash('sha256').update(content).digest('hex')
@@ -103,12 +103,12 @@ test('a data set of a hub: pages of files with their hashes; names that lead out
     else response.writeHead(404).end()
   })
   const dataset = { repository: 'owner/set', hub: new URL(hub.url).origin }
-  const files = await listHubDataset(dataset, hub.path)
+  const files = await listHubFiles(dataset, hub.path)
   expect(files.map(({ path, sha256: hash, sizeBytes }) => [path.slice(hub.path.length + 1), hash, sizeBytes])).toEqual([[join('data', 'a.parquet'), sha256, content.length], [join('data', 'b.jsonl'), null, 3]])
   expect(await downloadFile(files[0]!, quick)).toMatchObject({ sha256 })
   evil = true
-  await expect(listHubDataset(dataset, hub.path)).rejects.toMatchObject({ code: 'download.failed', params: { found: 'the file name ../../evil.jsonl' } })
-  await expect(listHubDataset({ ...dataset, repository: 'owner/none' }, hub.path)).rejects.toThrow(/HTTP 404/)
+  await expect(listHubFiles(dataset, hub.path)).rejects.toMatchObject({ code: 'download.failed', params: { found: 'the file name ../../evil.jsonl' } })
+  await expect(listHubFiles({ ...dataset, repository: 'owner/none' }, hub.path)).rejects.toThrow(/HTTP 404/)
 })
 
 test('`moe data download` takes a data set from a mirror that drops connections, and finds nothing new the second time', { timeout: 30_000 }, async () => {

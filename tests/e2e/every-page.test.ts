@@ -34,9 +34,14 @@ const places = (run: string): [string, string][] => [
   ['new-run', '/runs/new'],
   ['run-overview', `/runs/${run}/overview`],
   ['run-experts', `/runs/${run}/experts`],
+  ['run-samples', `/runs/${run}/samples`],
+  ['run-history', `/runs/${run}/history`],
   ['run-checkpoints', `/runs/${run}/checkpoints`],
   ['run-log', `/runs/${run}/log`],
   ['run-configuration', `/runs/${run}/configuration`],
+  ['compare', `/runs/compare?ids=${run}`],
+  ['lineage', `/lineage/${run}`],
+  ['experiments', '/experiments'],
   ['chat', '/chat'],
   ['devices', '/devices'],
   ['settings', '/settings'],
@@ -44,7 +49,7 @@ const places = (run: string): [string, string][] => [
 ]
 
 describe.each(['light', 'dark'] as const)('%s', (theme) => {
-  test.each(['home', 'data', 'runs', 'new-run', 'run-overview', 'run-experts', 'run-checkpoints', 'run-log', 'run-configuration', 'chat', 'devices', 'settings', 'not-found'])('%s', async (name) => {
+  test.each(places('').map(([name]) => name))('%s', async (name) => {
     await workbench.served.core.client.system.updateSettings({ theme, language: 'en' })
     const [, place] = places(workbench.run.id).find(([known]) => known === name)!
     await workbench.page.setViewportSize({ width: 1280, height: 800 })
@@ -65,7 +70,7 @@ describe.each(['light', 'dark'] as const)('%s', (theme) => {
 
   test('an empty library says what to do next', async () => {
     await empty.served.core.client.system.updateSettings({ theme, language: 'en' })
-    for (const [name, place] of [['empty-home', '/'], ['empty-data', '/data'], ['empty-runs', '/runs'], ['empty-chat', '/chat'], ['empty-devices', '/devices']] as const) {
+    for (const [name, place] of [['empty-home', '/'], ['empty-data', '/data'], ['empty-runs', '/runs'], ['empty-experiments', '/experiments'], ['empty-lineage', '/lineage'], ['empty-chat', '/chat'], ['empty-devices', '/devices']] as const) {
       await empty.page.reload()
       await visit(empty, place)
       await check(empty, `${name}-${theme}`)

@@ -81,7 +81,7 @@ async function saveCheckpoint(job: TrainJob, step: number, loaderPosition: numbe
     }
     const manifest: CheckpointManifest = {
       format: 'moe-workbench-checkpoint', version: 1, id, runId: job.runId, step, tokens: step * 64, createdAt: Date.now(), codeVersion: job.codeVersion,
-      mixId: job.mixId, mixHash: 'hash', parentId, validationLoss: null, files,
+      mixId: job.mixId ?? 'none', mixHash: 'hash', parentId, validationLoss: null, files,
     }
     await writeFileAtomic(join(temporary, 'manifest.json'), [JSON.stringify(manifest)])
     return manifest

@@ -50,15 +50,15 @@ async function openTrainer(backend: Backend): Promise<Trainer> {
 /** Trains from `start`; gives the records, and leaves checkpoints in the test's folder. */
 async function train(backend: Backend, trainer: Trainer, start: LoopState, name: string, onStep: (record: StepRecord) => void, until = steps): Promise<void> {
   await runTraining(trainer, { ...config, steps: until }, start, {
-    microBatches: async (position) => [batchAt(position)],
-    validation: [],
+    stepBatch: async (position) => ({ micros: [batchAt(position)] }),
+    evaluate: async () => ({}),
     reportEveryMs: 100,
     peakFlopsPerSecond: null,
     stopRequest: () => 'none',
     onStep,
     async checkpoint(state) {
       const identity = { id: `${name}-${state.step}`, runId: name, createdAt: 0, codeVersion: 'test', mixId: 'made', mixHash: 'f'.repeat(64), parentId: null, validationLoss: null }
-      await writeCheckpoint(backend, trainer, { ...state, rng: createRandom(1, 'run').state(), config, records: [] }, identity, folder, tokenizerPath)
+      await writeCheckpoint(backend, trainer, { ...state, rng: createRandom(1, 'run').state(), config, records: [] }, identity, folder, { tokenizerPath })
     },
     now: () => performance.now(),
   })

@@ -13,7 +13,7 @@ import { declareWeights, listWeights } from '#core/model/parameters.ts'
 import { createSequences } from '#core/model/sequences.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
-import { runConfigSchema, type RunConfig, type Stage } from '#core/shared/runs.ts'
+import { runConfigSchema, type RunConfig } from '#core/shared/runs.ts'
 import { learningRateAt } from '#core/shared/schedule.ts'
 import { recipeFor, upcycledModel } from '#core/shared/stages.ts'
 import { microBatchesOf, nextTokenRows } from '#core/train/batch.ts'
@@ -49,14 +49,14 @@ async function train(config: RunConfig, id: string, place: (trainer: Trainer) =>
   const saved: LoopState[] = []
   const hashes: string[] = []
   await runTraining(trainer, config, await place(trainer), {
-    async microBatches(position, count) {
+    async stepBatch(position, count) {
       const rows = Array.from({ length: count }, (_, i) => {
         const random = createRandom(config.dataSeed ?? config.seed, `instance ${position + i}`)
         return Array.from({ length: config.sequenceLength }, () => random.nextBelow(config.model.vocab_size))
       })
-      return microBatchesOf(nextTokenRows(Int32Array.from(rows.flat()), config.sequenceLength), 2 * config.sequenceLength)
+      return { micros: microBatchesOf(nextTokenRows(Int32Array.from(rows.flat()), config.sequenceLength), 2 * config.sequenceLength) }
     },
-    validation: [],
+    evaluate: async () => ({}),
     reportEveryMs: 0,
     peakFlopsPerSecond: null,
     stopRequest: () => (losses.length >= stopAfter ? 'save' : 'none'),
@@ -64,7 +64,7 @@ async function train(config: RunConfig, id: string, place: (trainer: Trainer) =>
     async checkpoint(state) {
       saved.push({ ...state })
       const identity = { id, runId: 'run', createdAt: 0, codeVersion: 'test', mixId: 'mix', mixHash: 'hash', parentId: null, validationLoss: null }
-      const { files } = await writeCheckpoint(cpu, trainer, { ...state, seconds: 0, rng: [1], config, records: [] }, identity, folder, tokenizer)
+      const { files } = await writeCheckpoint(cpu, trainer, { ...state, seconds: 0, rng: [1], config, records: [] }, identity, folder, { tokenizerPath: tokenizer })
       hashes.push(files['model.safetensors']!.sha256, files['optimizer.safetensors']!.sha256)
     },
     now: () => 0,
@@ -118,7 +118,7 @@ test('a fork with nothing changed is the run itself; one without moments, or a c
   const config = recipe(variant('OLMoE'))
   const through = await train(config, 'whole', fresh(config))
   await train(config, 'half', fresh(config), 4)
-  const later = (stage: Exclude<Stage, 'pretrain'>, optimizer: boolean) => ({ ...recipeFor(stage, { checkpointId: 'half', step: 4, config, learningRate: 5e-3 }), startFrom: { checkpointId: 'half', optimizer, noise: 0 } })
+  const later = (stage: Parameters<typeof recipeFor>[0], optimizer: boolean) => ({ ...recipeFor(stage, { checkpointId: 'half', step: 4, config, learningRate: 5e-3 }), startFrom: { checkpointId: 'half', optimizer, noise: 0 } })
   const ends = []
   for (const [i, one] of [later('fork', true), later('fork', false), later('continue', true)].entries()) ends.push(await train(one, `later-${i}`, begin(one)))
   expect(ends[0]!.losses).toEqual(through.losses.slice(4))

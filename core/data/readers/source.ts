@@ -35,7 +35,8 @@ export type FileSource = Omit<Source, 'documents'> & {
   documents(onBadRow?: BadRowListener, onRead?: (bytes: number) => void): AsyncGenerator<Document>
 }
 
-function readRows(file: SourceFile, mapping: Mapping | null): AsyncGenerator<Row> {
+/** The rows of a file; of Parquet only the columns that `mapping` needs, all for null. */
+export function readRows(file: SourceFile, mapping: Mapping | null): AsyncGenerator<Row> {
   switch (file.format) {
     case 'text':
     case 'code':
@@ -54,7 +55,7 @@ function readRows(file: SourceFile, mapping: Mapping | null): AsyncGenerator<Row
 const isWhole = ({ format }: SourceFile): boolean => format === 'text' || format === 'code'
 
 /** The first good rows of the source's row files. */
-async function sampleRows(files: readonly SourceFile[]): Promise<{ rows: unknown[]; file: string } | null> {
+export async function sampleRows(files: readonly SourceFile[]): Promise<{ rows: unknown[]; file: string } | null> {
   const rowFiles = files.filter((file) => !isWhole(file))
   for (const file of rowFiles) {
     const rows: unknown[] = []

@@ -3,13 +3,15 @@
  * what was made is kept. One reply at a time per chat.
  */
 import { randomInt } from 'node:crypto'
+import { join } from 'node:path'
+import { readChatTemplate } from '#core/formats/chat-template.ts'
 import type { Chat, ChatEvent, Message, Sampling, Token } from '#core/shared/chats.ts'
 import type { CompletionRequest, ScoredToken } from '#core/shared/completions.ts'
 import { AppError } from '#core/shared/errors.ts'
 import { deleteChat, deleteMessage, findChat, insertChat, insertMessage, listChats, setChatTitle, updateMessage } from '#core/store/chats.ts'
 import { api } from '../api.ts'
 import { requireCheckpoint, requireUsable } from '../checkpoints/checkpoints.ts'
-import type { Services } from '../services.ts'
+import { checkpointsFolder, type Services } from '../services.ts'
 import { stopped } from './inference.ts'
 import { promptOf, titleOf } from './text.ts'
 
@@ -73,9 +75,9 @@ function newMessage({ host }: Services, message: Pick<Message, 'role' | 'text'> 
   return { id: host.newId(), tokens: [], createdAt: host.now(), end: null, tokensPerSecond: null, firstTokenMs: null, seed: null, ...message }
 }
 
-/** What the model is asked after these messages; a chat outgrows the context, so it is cut. */
-const requestOf = (messages: readonly Message[], { maxTokens, temperature, topP, seed }: Sampling & { seed: number }): CompletionRequest => ({
-  prompt: { kind: 'text', text: promptOf(messages) }, maxTokens, temperature, topP, seed, stop: [], echo: 'none', alternatives: null, routing: true, cutToFit: true,
+/** What the model is asked after these messages: an adapted one the turns of its template, a base model the text. A chat outgrows the context, so it is cut. */
+const requestOf = (messages: readonly Message[], { maxTokens, temperature, topP, seed }: Sampling & { seed: number }, isAdapted: boolean): CompletionRequest => ({
+  prompt: isAdapted ? { kind: 'turns', turns: messages.map(({ role, text }) => ({ role: role === 'user' ? 'user' : 'assistant', content: text })) } : { kind: 'text', text: promptOf(messages) }, maxTokens, temperature, topP, seed, stop: [], echo: 'none', alternatives: null, routing: true, cutToFit: true,
 })
 
 const toToken = ({ id, text, logProbability, layers }: ScoredToken): Token => ({ id, text, probability: Math.exp(logProbability ?? -Infinity), layers })
@@ -91,7 +93,7 @@ async function* reply(services: Services, chat: Chat, user: Message | null, samp
   try {
     const before = storeTurn(services, chat, user, message)
     yield { type: 'start', user, reply: message }
-    const made = inference.generate(chat.checkpointId, requestOf(before, { ...sampling, seed }), signal)
+    const made = inference.generate(chat.checkpointId, requestOf(before, { ...sampling, seed }, readChatTemplate(join(checkpointsFolder(services.host), chat.checkpointId)) !== null), signal)
     yield* grow(services, message, made)
     yield { type: 'end', reply: message }
   } catch (error) {

@@ -52,17 +52,17 @@ export function storeRecords(store: Context['store'], runId: string, state: Trai
 }
 
 /** A run that the store lost is made anew from what its checkpoint knows: recipe, progress, last records. */
-function adopt({ host, store }: Context, manifest: CheckpointManifest, state: TrainingState): string {
+export function adopt({ host, store }: Context, manifest: CheckpointManifest, state: TrainingState): string {
   inTransaction(store, () => {
     if (runNumber(store, manifest.runId) === null) {
       const status = state.step >= state.config.steps ? 'done' : 'interrupted'
-      insertRun(store, { id: manifest.runId, config: state.config, status, createdAt: manifest.createdAt, mixId: manifest.mixId })
+      insertRun(store, { id: manifest.runId, config: state.config, status, createdAt: manifest.createdAt, mixId: manifest.mixId || null })
     }
     const run = findRun(store, manifest.runId)!
     recordCheckpoint(store, runNumber(store, manifest.runId)!, manifest)
     storeRecords(store, manifest.runId, state)
     if (state.step > run.step) updateRun(store, run.id, { step: state.step, tokens: state.tokens, seconds: state.seconds })
-    insertLogLine(store, run.id, { at: host.now(), level: 'info', text: `Found checkpoint ${manifest.id} of step ${manifest.step} on disk` })
+    insertLogLine(store, run.id, { at: host.now(), level: 'info', text: manifest.origin ? `Imported from ${manifest.origin.from}` : `Found checkpoint ${manifest.id} of step ${manifest.step} on disk` })
   })
   return manifest.runId
 }

@@ -3,6 +3,7 @@
  * writes down what the runner says. Watchers get one batch per 100 ms at most. However the runner ends (or dies), the
  * run is left in a state that says so.
  */
+import { isAdaptation } from '#core/shared/adaptation.ts'
 import { createAlertWatch, type Alert, type Finding } from '#core/shared/alerts.ts'
 import { AppError, toErrorData, type ErrorData } from '#core/shared/errors.ts'
 import type { FromRunner, Job } from '#core/shared/jobs.ts'
@@ -129,6 +130,10 @@ export function startSession(services: Services, runId: string): Session {
         return publishRun(services, runId)
       case 'kernels':
         return rememberKernelChoice(store, message.key, message.choice)
+      case 'recipe':
+        config = message.config
+        updateRun(store, runId, { config })
+        return publishRun(services, runId)
       case 'changed':
         config = message.config
         updateRun(store, runId, { config })
@@ -172,12 +177,13 @@ export function startSession(services: Services, runId: string): Session {
 
   async function work(): Promise<JobEnd> {
     const paths = jobPaths(host)
-    if (run.mixId === null) {
+    const isAdapted = isAdaptation(run.config.stage)
+    if (run.mixId === null && !isAdapted) {
       const end = await perform({ kind: 'sampleMix', paths, vocabularySize: run.config.model.vocab_size })
       if (end.outcome !== 'done') return end
     }
     const mixId = findRun(store, runId)!.mixId
-    if (mixId === null) throw new Error('the sample mix was built but never announced')
+    if (mixId === null && !isAdapted) throw new Error('the sample mix was built but never announced')
     devices.makeRoom()
     const peakFlopsPerSecond = await devices.peak(run.config)
     const from = listCheckpoints(store, runId).find((checkpoint) => checkpoint.valid) ?? null

@@ -3,6 +3,7 @@
  * sessions; at the core's own start it ends what an earlier core left under way. The store holds every state that must
  * outlive this process; here is only who works now.
  */
+import { isAdaptation } from '#core/shared/adaptation.ts'
 import { AppError, type ErrorData } from '#core/shared/errors.ts'
 import { applyChange, type RunChange } from '#core/shared/run-control.ts'
 import type { Device, Phase, Queue, Run, RunConfig } from '#core/shared/runs.ts'
@@ -182,7 +183,7 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
   /** The mix a run names, if it can be known already ("sample" may still have to be built). */
   function requireMix(config: RunConfig): string | null {
     requireStart(config)
-    if (config.mix === 'sample') return null
+    if (config.mix === 'sample' || isAdaptation(config.stage)) return null
     const mix = findMix(store, config.mix)
     if (mix === null) {
       throw new AppError('mixes.notFound', `mix: there is no mix ${config.mix}`, { params: { id: config.mix }, hint: 'Choose one of the mixes of this library, or "sample".' })

@@ -15,7 +15,7 @@ export const lineageRouter = api.lineage.router({
   }),
 })
 
-function wholeLineage(store: ReadableStore): Lineage {
+export function wholeLineage(store: ReadableStore): Lineage {
   const nodes = new Map<string, LineageNode>()
   const edges: Lineage['edges'] = []
   const add = (kind: LineageNode['kind'], id: string, name: string, detail: LineageNode['detail']): string => {

@@ -1,4 +1,6 @@
 /** Calls on runs: what the store knows of them, and what the supervisor does with them. */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { AppError } from '#core/shared/errors.ts'
 import { moeLayers } from '#core/shared/models.ts'
 import type { ExpertLoad, Run, RunEvent, Series } from '#core/shared/runs.ts'
@@ -9,6 +11,7 @@ import { inTransaction } from '#core/store/open.ts'
 import { dismissAlert, listAlerts, listInterventions, listSamples } from '#core/store/run-records.ts'
 import { deleteRun, dependantsOf, findRun, listRuns, readLog, runNumber, updateRun } from '#core/store/runs.ts'
 import { api } from '../api.ts'
+import { removeFolder } from '../checkpoints/files.ts'
 import { removeCheckpoint } from '../checkpoints/checkpoints.ts'
 import { presentRun, publishRun, runNotFound, type RunNews, type Services } from '../services.ts'
 import { requireNoDependants, rollBackRun } from './roll-back.ts'
@@ -131,6 +134,7 @@ async function removeRun(services: Services, id: string, withCheckpoints: boolea
   }
   await services.orphans.waitFor(id)
   for (const checkpoint of checkpoints) await removeCheckpoint(services, checkpoint.id)
+  if (existsSync(join(services.host.libraryPath, 'adaptations', id))) await removeFolder(join(services.host.libraryPath, 'adaptations'), id)
   deleteRun(services.store, id)
   services.events.publish({ runId: id, event: { type: 'removed', runId: id } })
   return checkpoints.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)

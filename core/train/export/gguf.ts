@@ -3,30 +3,19 @@
  * gguf-model.ts's. The rounding is that of our own packed models, so both engines compute with the same numbers. A 4-bit model keeps
  * its embedding in 8 bits, a matrix whose rows are not whole blocks stays in BF16.
  */
-import { basename, join } from 'node:path'
-import { existsSync, readFileSync } from 'node:fs'
+import { basename } from 'node:path'
 import { writeGguf, type GgufTensor, type GgufType } from '#core/formats/gguf.ts'
 import type { WrittenFile } from '#core/formats/atomic.ts'
-import { loadTokenizer } from '#core/data/tokenizer.ts'
 import { isPacked } from '#core/backend/packed.ts'
 import type { PackedDType } from '#core/backend/backend.ts'
 import { declarePackedWeights, packedSources, type PackedSource } from '#core/model/packed-weights.ts'
 import { encodeRows } from '#core/shared/quantization.ts'
 import { ggufMetadata, ggufPlace } from '../gguf-model.ts'
 import { openModelSource, type ModelSource } from '../model-source.ts'
+import { readChatTemplate, requireTokenizer } from '../model-tokenizer.ts'
 import type { ExportProgress } from './hugging-face.ts'
 
 const ggufTypes: Record<PackedDType, GgufType> = { bf16: 'BF16', q8: 'Q8_0', q4: 'Q4_0' }
-
-/** The chat template beside a model, or null. */
-export function readChatTemplate(folder: string): string | null {
-  const file = join(folder, 'chat_template.jinja')
-  if (existsSync(file)) return readFileSync(file, 'utf8')
-  const configuration = join(folder, 'tokenizer_config.json')
-  if (!existsSync(configuration)) return null
-  const template = (JSON.parse(readFileSync(configuration, 'utf8')) as { chat_template?: unknown }).chat_template
-  return typeof template === 'string' ? template : null
-}
 
 function tensorOf(source: ModelSource, { tensor, names, shape }: PackedSource): GgufTensor {
   const width = shape.at(-1)!
@@ -39,11 +28,11 @@ function tensorOf(source: ModelSource, { tensor, names, shape }: PackedSource): 
   return { name: ggufPlace(names[0]!)!.name, type: isPacked(tensor) ? ggufTypes[tensor.dtype] : 'F32', shape: tensor.shape, data: bytes }
 }
 
-/** Writes the model of `folder`, which has its tokenizer beside it, as the GGUF file `out`. Throws `export.notOlmoe`. */
+/** Writes a model that has its tokenizer beside it as the GGUF file `out`. Throws `export.notOlmoe`. */
 export async function exportGguf(folder: string, out: string, type: PackedDType, { name = basename(folder), onProgress = () => undefined }: { name?: string; onProgress?: ExportProgress } = {}): Promise<WrittenFile> {
   const source = openModelSource(folder)
   try {
-    const metadata = ggufMetadata(source.config, loadTokenizer(join(folder, 'tokenizer.json')).json, name, readChatTemplate(folder))
+    const metadata = ggufMetadata(source.config, requireTokenizer(folder, source.config).json, name, readChatTemplate(folder))
     const places = packedSources(source.config, declarePackedWeights(source.config, type))
     const tensors = places.map((place, i) => {
       const tensor = tensorOf(source, place)

@@ -2,14 +2,14 @@
  * A model as a Hugging Face OLMoE folder: config.json, generation_config.json, tokenizer files, and safetensors in shards with their
  * index, as transformers' save_pretrained leaves them. Tensors stream through: one is in memory at a time.
  */
-import { copyFileSync, existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { elementCount } from '#core/backend/backend.ts'
-import { sha256File, writeFileAtomic, writeFolderAtomic, type WrittenFile } from '#core/formats/atomic.ts'
+import { writeFileAtomic, writeFolderAtomic, type WrittenFile } from '#core/formats/atomic.ts'
 import { writeSafetensors, type TensorToWrite } from '#core/formats/safetensors.ts'
 import { declareWeights, huggingFaceParts } from '#core/model/parameters.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { huggingFaceConfig, openModelSource, type ModelSource } from '../model-source.ts'
+import { copyTokenizer } from '../model-tokenizer.ts'
 
 export type ExportedFiles = Record<string, WrittenFile>
 export type ExportProgress = (done: number, total: number, unit: 'tensors') => void
@@ -17,9 +17,6 @@ export type HuggingFaceDtype = 'bf16' | 'f32'
 
 /** transformers' own limit. */
 const shardLimitBytes = 5_000_000_000
-/** Files of a tokenizer and of how to talk to the model, taken over where they are. */
-export const tokenizerFiles = ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja'] as const
-
 function generationConfig({ eos_token_id, pad_token_id }: ModelConfig): object {
   return { _from_model_config: true, ...(eos_token_id !== null && { eos_token_id }), ...(pad_token_id !== null && { pad_token_id }) }
 }
@@ -40,7 +37,9 @@ function shardsOf(tensors: readonly TensorToWrite[], limitBytes: number): Tensor
   return shards
 }
 
-async function writeShards(folder: string, tensors: readonly TensorToWrite[], limitBytes: number): Promise<ExportedFiles> {
+/** Writes the weights of `source` into `folder`, in shards with their index where one file would be too large. */
+export async function writeShards(folder: string, source: ModelSource, dtype: HuggingFaceDtype, onProgress: ExportProgress, limitBytes = shardLimitBytes): Promise<ExportedFiles> {
+  const tensors = tensorsOf(source, dtype, onProgress)
   const shards = shardsOf(tensors, limitBytes)
   const names = shards.map((_, i) => (shards.length === 1 ? 'model.safetensors' : `model-${String(i + 1).padStart(5, '0')}-of-${String(shards.length).padStart(5, '0')}.safetensors`))
   const files: ExportedFiles = {}
@@ -50,17 +49,6 @@ async function writeShards(folder: string, tensors: readonly TensorToWrite[], li
   const index = { metadata: { total_size: total }, weight_map: Object.fromEntries(shards.flatMap((shard, i) => shard.map(({ name }) => [name, names[i]!]))) }
   const name = 'model.safetensors.index.json'
   return { ...files, [name]: await writeFileAtomic(join(folder, name), [`${JSON.stringify(index, null, 2)}\n`]) }
-}
-
-/** Copies the tokenizer's files of a model folder; gives what was there. */
-export async function copyTokenizer(from: string, folder: string): Promise<ExportedFiles> {
-  const files: ExportedFiles = {}
-  for (const name of tokenizerFiles) {
-    if (!existsSync(join(from, name))) continue
-    copyFileSync(join(from, name), join(folder, name))
-    files[name] = { sizeBytes: statSync(join(folder, name)).size, sha256: await sha256File(join(folder, name)) }
-  }
-  return files
 }
 
 function tensorsOf(source: ModelSource, dtype: HuggingFaceDtype, onProgress: ExportProgress): TensorToWrite[] {
@@ -86,7 +74,7 @@ export function exportHuggingFace(folder: string, out: string, { dtype = 'bf16',
         'config.json': await json('config.json', huggingFaceConfig(source.config, dtype === 'bf16' ? 'bfloat16' : 'float32')),
         'generation_config.json': await json('generation_config.json', generationConfig(source.config)),
         ...(await copyTokenizer(folder, temporary)),
-        ...(await writeShards(temporary, tensorsOf(source, dtype, onProgress), shardBytes)),
+        ...(await writeShards(temporary, source, dtype, onProgress, shardBytes)),
       }
     } finally {
       source.close()

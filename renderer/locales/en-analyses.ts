@@ -1,0 +1,55 @@
+/** English words of the pages of routing analyses. The words inside figures are the command line's own. */
+import { englishFigureWords } from '#core/shared/figures/routing-figures.ts'
+
+export const analyses = {
+  title: 'Experts',
+  text: 'What the experts of a checkpoint do on text: how the load is shared, which work together, and what each is for.',
+  start: {
+    title: 'New analysis',
+    checkpoint: 'Checkpoint',
+    against: 'Compare with',
+    alone: 'No other checkpoint',
+    source: 'Text',
+    mix: 'Held-out text of a mix',
+    paste: 'Pasted text',
+    mixName: 'Mix',
+    tokens: 'Tokens per domain',
+    tokensHelp: 'At most so many, spread evenly.',
+    text: 'Text to analyse',
+    button: 'Analyse routing',
+  },
+  none: { title: 'Nothing analysed yet', text: 'Choose a checkpoint and a text above. A small model takes seconds.' },
+  noModel: { title: 'There is no checkpoint yet', text: 'An analysis needs a trained model. The quick start makes one in about three minutes.', button: 'Go to the quick start' },
+  list: { caption: 'Analyses', model: 'Checkpoint', data: 'Text', state: 'State', tokens: 'Tokens', when: 'When', open: 'Open the analysis of {name}', remove: 'Remove the analysis of {name}', stop: 'Stop the analysis of {name}' },
+  status: { running: 'Running', done: 'Done', failed: 'Failed', stopped: 'Stopped' },
+  phase: { load: 'Loading the model', analyse: 'Routing the text', ablate: 'Switching off experts', write: 'Writing the result' },
+  left: '{time} left',
+  gone: 'Removed checkpoint',
+  goneMix: 'Removed mix',
+  stop: 'Stop',
+  back: 'All analyses',
+  layer: 'Layer',
+  report: 'Save report',
+  facts: { tokens: '{n} tokens', domains: '{n} domain | {n} domains', experts: '{k} of {n} experts per token', sequence: 'sequences of {n}' },
+  fact: { model: 'Model', tokens: 'Tokens', domains: 'Domains', experts: 'Experts' },
+  note: 'Error bars are 95 % intervals over sequences. A dotted line is what chance alone would give.',
+  table: 'Table',
+  tableOf: 'Table: {name}',
+  more: 'The first {n} of {all} rows; the CSV has all.',
+  svg: 'SVG',
+  csv: 'CSV',
+  svgOf: 'SVG: {name}',
+  csvOf: 'CSV: {name}',
+  group: { load: 'Load and balance', coactivation: 'Co-activation', domains: 'Domains', vocabulary: 'Vocabulary', saturation: 'Saturation', flows: 'Flows' },
+  groupText: {
+    load: 'How often every expert is chosen, against an even share.',
+    coactivation: 'Which experts serve the same tokens.',
+    domains: 'Which experts serve which domains of the text.',
+    vocabulary: 'How far single tokens belong to single experts.',
+    saturation: 'How many choices the compared checkpoint makes alike.',
+    flows: 'Where tokens of one expert go in a later layer.',
+  },
+}
+
+/** A braced name in them is filled in by the figure, not by the catalogue. */
+export const figureWords = englishFigureWords

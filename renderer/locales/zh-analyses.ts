@@ -1,0 +1,67 @@
+/** 路由分析页面的中文文字，以及图中的文字。 */
+import type { FigureWords } from '#core/shared/figures/routing-figures.ts'
+import type { analyses as english } from './en-analyses.ts'
+
+export const analyses: typeof english = {
+  title: '专家',
+  text: '查看检查点的专家如何处理文本：负载如何分配、哪些专家协同工作、各自擅长什么。',
+  start: {
+    title: '新建分析',
+    checkpoint: '检查点',
+    against: '对比检查点',
+    alone: '不对比',
+    source: '文本',
+    mix: '混合数据的留出文本',
+    paste: '粘贴的文本',
+    mixName: '混合数据',
+    tokens: '每个领域的词元数',
+    tokensHelp: '上限，均匀抽取。',
+    text: '要分析的文本',
+    button: '分析路由',
+  },
+  none: { title: '还没有分析', text: '请在上方选择检查点和文本。小模型只需几秒。' },
+  noModel: { title: '还没有检查点', text: '分析需要训练好的模型。快速入门约三分钟即可训练一个。', button: '前往快速入门' },
+  list: { caption: '分析', model: '检查点', data: '文本', state: '状态', tokens: '词元', when: '时间', open: '打开 {name} 的分析', remove: '删除 {name} 的分析', stop: '停止 {name} 的分析' },
+  status: { running: '进行中', done: '已完成', failed: '失败', stopped: '已停止' },
+  phase: { load: '正在加载模型', analyse: '正在路由文本', ablate: '正在逐个关闭专家', write: '正在写入结果' },
+  left: '剩余 {time}',
+  gone: '已删除的检查点',
+  goneMix: '已删除的混合数据',
+  stop: '停止',
+  back: '所有分析',
+  layer: '层',
+  report: '保存报告',
+  facts: { tokens: '{n} 个词元', domains: '{n} 个领域', experts: '每个词元 {k}/{n} 个专家', sequence: '序列长度 {n}' },
+  fact: { model: '模型', tokens: '词元', domains: '领域', experts: '专家' },
+  note: '误差线为按序列计算的 95 % 区间。虚线为随机水平。',
+  table: '数据表',
+  tableOf: '数据表：{name}',
+  more: '显示 {all} 行中的前 {n} 行；CSV 包含全部。',
+  svg: 'SVG',
+  csv: 'CSV',
+  svgOf: 'SVG：{name}',
+  csvOf: 'CSV：{name}',
+  group: { load: '负载与均衡', coactivation: '共同激活', domains: '领域', vocabulary: '词汇', saturation: '饱和度', flows: '流向' },
+  groupText: {
+    load: '每个专家被选中的频率，与均匀份额相比。',
+    coactivation: '哪些专家处理相同的词元。',
+    domains: '哪些专家处理文本的哪些领域。',
+    vocabulary: '单个词元在多大程度上归于单个专家。',
+    saturation: '对比的检查点有多少选择相同。',
+    flows: '一个专家的词元在后面的层去往何处。',
+  },
+}
+
+/** 花括号中的名称由图填入。 */
+export const figureWords: FigureWords = {
+  layer: '层', expert: '专家', chance: '随机水平', shareOfTokens: '词元占比', tokens: '词元', even: '均匀',
+  loadTitle: '各专家的负载', loadSpread: '每层专家负载的分布', loadAxis: '负载与均匀份额之比', loadLevels: '各层的利用率与熵',
+  utilisation: '利用率', loadEntropy: '负载的熵', routerEntropy: '路由器的熵',
+  minimum: '最小值', quarter: '25 %', median: '中位数', threeQuarters: '75 %', maximum: '最大值',
+  saturationTopK: '路由饱和度，前 k 个', saturationTop1: '路由饱和度，首选', saturationAxis: '相同选择的占比', checkpoint: '检查点',
+  coactivation: '第 {layer} 层的共同激活', with: '与之共同', adjacent: '名次相邻',
+  flow: '从第 {from} 层到第 {to} 层，高于随机水平 1.5 倍的流向', first: '首选',
+  domains: '第 {layer} 层的领域专门化', vocabulary: '各层的词汇专门化', vocabularyExperts: '第 {layer} 层各专家的词汇专门化', vocabularyAxis: '单个专家占一个词元的最大份额',
+  input: '输入词元', predicted: '预测词元', truth: '真实的下一词元',
+  ablation: '去掉一个专家后的损失：{domain}', nats: '奈特', loadChange: '负载，{label}',
+}
