@@ -179,7 +179,7 @@ describe('a run', () => {
     memory.read(0, y)
     expect(y[0]).toBe(size)
     // Long enough to be under way still when the next line comes, however busy the machine.
-    const long = products(context, memory, size, 5000)
+    const long = products(context, memory, size, 200)
     const run = long.run()
     expect(() => plan.runNow()).toThrow('run: a run is in flight')
     await run
