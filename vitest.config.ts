@@ -21,7 +21,7 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: 'unit', include: ['tests/**/*.test.ts'], exclude: endToEnd, testTimeout: 30_000, hookTimeout: 60_000 },
+        test: { name: 'unit', include: ['tests/**/*.test.ts'], exclude: endToEnd, testTimeout: 90_000, hookTimeout: 120_000 },
       },
       {
         extends: true,

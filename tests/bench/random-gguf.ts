@@ -1,10 +1,11 @@
 /** GGUF files of random weights in Q4_0, of the same shapes as random-model.ts makes: what llama.cpp is given to read. */
+import { byteCharacters } from '#core/data/byte-level.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { ggufTensorBytes, writeGguf, type GgufTensor, type GgufType, type GgufValue } from '#core/formats/gguf.ts'
 import { persistent } from '#core/backend/backend.ts'
 import { randomFloats, randomPool, stretch } from './random-model.ts'
 
-/** Metadata of an OLMoE model whose vocabulary is numbered words. */
+/** Metadata of an OLMoE model whose vocabulary is the bytes and numbered words. */
 function metadataOf(c: ModelConfig): Record<string, GgufValue> {
   const uint32 = (value: number): GgufValue => ({ type: 'uint32', value })
   const strings = (value: string[]): GgufValue => ({ type: 'strings', value })
@@ -23,7 +24,7 @@ function metadataOf(c: ModelConfig): Record<string, GgufValue> {
     'olmoe.expert_used_count': uint32(c.num_experts_per_tok),
     'tokenizer.ggml.model': { type: 'string', value: 'gpt2' },
     'tokenizer.ggml.pre': { type: 'string', value: 'olmo' },
-    'tokenizer.ggml.tokens': strings(Array.from({ length: c.vocab_size }, (_, i) => `t${i}`)),
+    'tokenizer.ggml.tokens': strings(Array.from({ length: c.vocab_size }, (_, i) => byteCharacters[i] ?? `t${i - 255}`)),
     'tokenizer.ggml.token_type': { type: 'int32s', value: new Array<number>(c.vocab_size).fill(1) },
     'tokenizer.ggml.merges': strings(['t 1']),
     'tokenizer.ggml.bos_token_id': uint32(0),

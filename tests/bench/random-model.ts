@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { elementCount, type PackedDType, type Tensor } from '#core/backend/backend.ts'
 import { exactBytes, isPacked, layoutVersion } from '#core/backend/packed.ts'
 import { packedFileName, writePackedFile } from '#core/formats/packed-file.ts'
-import { declarePackedWeights } from '#core/model/packed-weights.ts'
+import { declarePackedWeights, listPackedWeights } from '#core/model/packed-weights.ts'
 import { modelConfigSchema, type ModelConfig } from '#core/shared/models.ts'
 import { floatToBf16, floatToHalf } from '#core/shared/quantization.ts'
 import { createRandom } from '#core/shared/random.ts'
@@ -83,7 +83,7 @@ export async function writeRandomModel(folder: string, config: ModelConfig, type
 /** Bytes of weights that one token of decoding reads: everything but the experts it does not reach and the other rows of the embedding. */
 export function bytesPerToken(config: ModelConfig, type: PackedDType): number {
   const weights = declarePackedWeights(config, type)
-  const share = config.num_experts_per_tok / config.num_experts
-  const layer = (tensors: object): number => Object.entries(tensors).reduce((sum, [name, tensor]) => sum + exactBytes(tensor as Tensor) * (/^(gate|up|down)$/.test(name) ? share : 1), 0)
-  return weights.layers.reduce((sum, tensors) => sum + layer(tensors), 0) + exactBytes(weights.head)
+  // Only the experts' stacks have three dimensions.
+  const share = ({ shape }: Tensor): number => (shape.length === 3 ? config.num_experts_per_tok / config.num_experts : 1)
+  return listPackedWeights(weights).reduce((sum, tensor) => (tensor === weights.embedding ? sum : sum + exactBytes(tensor) * share(tensor)), 0)
 }

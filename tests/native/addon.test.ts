@@ -178,7 +178,9 @@ describe('a run', () => {
     const y = new Float32Array(1)
     memory.read(0, y)
     expect(y[0]).toBe(size)
-    const run = plan.run()
+    // Long enough to be under way still when the next line comes, however busy the machine.
+    const long = products(context, memory, size, 200)
+    const run = long.run()
     expect(() => plan.runNow()).toThrow('run: a run is in flight')
     await run
   })
