@@ -4,17 +4,7 @@
  */
 import type { FromRunner, Job, ToRunner } from '#core/shared/jobs.ts'
 import { toErrorData } from '#core/shared/errors.ts'
-import { runAnalyzeJob, runRouteJob } from './runner/analyze-job.ts'
 import type { JobContext } from './runner/context.ts'
-import { runDevicesJob, runMeasureJob } from './runner/devices-job.ts'
-import { runExportJob, runImportJob } from './runner/exchange-jobs.ts'
-import { runEvaluateJob } from './runner/evaluate-job.ts'
-import { runInferJob } from './runner/infer-job.ts'
-import { runBuildMixJob, runPreviewFiltersJob } from './runner/mix-jobs.ts'
-import { runProbeJob } from './runner/probe-job.ts'
-import { runSampleMixJob } from './runner/sample-mix-job.ts'
-import { runFetchJob, runFetchSampleJob, runLookJob } from './runner/source-jobs.ts'
-import { runTrainJob } from './runner/train-job.ts'
 
 /** A port to the core: Node's IPC channel, or Electron's parent port. */
 type Channel = {
@@ -49,40 +39,41 @@ function openChannel(): Channel {
   }
 }
 
+/** A process does one job, so it loads the code of that one. */
 async function runJob(job: Job, context: JobContext): Promise<'done' | 'stopped'> {
   switch (job.kind) {
     case 'sampleMix':
-      return runSampleMixJob(job, context)
+      return (await import('./runner/sample-mix-job.ts')).runSampleMixJob(job, context)
     case 'lookAtSource':
-      return runLookJob(job, context)
+      return (await import('./runner/source-jobs.ts')).runLookJob(job, context)
     case 'fetchSource':
-      return runFetchJob(job, context)
+      return (await import('./runner/source-jobs.ts')).runFetchJob(job, context)
     case 'fetchSample':
-      return runFetchSampleJob(job, context)
+      return (await import('./runner/source-jobs.ts')).runFetchSampleJob(job, context)
     case 'previewFilters':
-      return runPreviewFiltersJob(job, context)
+      return (await import('./runner/mix-jobs.ts')).runPreviewFiltersJob(job, context)
     case 'buildMix':
-      return runBuildMixJob(job, context)
+      return (await import('./runner/mix-jobs.ts')).runBuildMixJob(job, context)
     case 'train':
-      return runTrainJob(job, context)
+      return (await import('./runner/train-job.ts')).runTrainJob(job, context)
     case 'importModel':
-      return runImportJob(job, context)
+      return (await import('./runner/exchange-jobs.ts')).runImportJob(job, context)
     case 'exportModel':
-      return runExportJob(job, context)
+      return (await import('./runner/exchange-jobs.ts')).runExportJob(job, context)
     case 'infer':
-      return runInferJob(job, context)
+      return (await import('./runner/infer-job.ts')).runInferJob(job, context)
     case 'analyze':
-      return runAnalyzeJob(job, context)
+      return (await import('./runner/analyze-job.ts')).runAnalyzeJob(job, context)
     case 'route':
-      return runRouteJob(job, context)
+      return (await import('./runner/analyze-job.ts')).runRouteJob(job, context)
     case 'evaluate':
-      return runEvaluateJob(job, context)
+      return (await import('./runner/evaluate-job.ts')).runEvaluateJob(job, context)
     case 'devices':
-      return runDevicesJob(job, context)
+      return (await import('./runner/devices-job.ts')).runDevicesJob(job, context)
     case 'measure':
-      return runMeasureJob(job, context)
+      return (await import('./runner/devices-job.ts')).runMeasureJob(job, context)
     case 'probe':
-      return runProbeJob(job, context)
+      return (await import('./runner/probe-job.ts')).runProbeJob(job, context)
   }
 }
 
@@ -90,21 +81,28 @@ function main(): void {
   const channel = openChannel()
   let stop: 'none' | 'save' | 'discard' = 'none'
   const listeners: ((message: ToRunner) => void)[] = []
+  // What comes while the job's code is being loaded, or right behind the start, waits for it.
+  const early: ToRunner[] = []
+  const tell = (message: ToRunner): void => {
+    if (message.type === 'stop') stop = message.save && stop !== 'discard' ? 'save' : 'discard'
+    if (listeners.length === 0) early.push(message)
+    else listeners.forEach((listener) => listener(message))
+  }
   const context: JobContext = {
     send: (message) => channel.send(message, () => undefined),
     log: (level, text) => channel.send({ type: 'log', line: { at: Date.now(), level, text } }, () => undefined),
     stopRequest: () => stop,
-    onMessage: (listener) => listeners.push(listener),
+    onMessage: (listener) => {
+      listeners.push(listener)
+      early.splice(0).forEach(listener)
+    },
   }
   const finish = (message: FromRunner, code: number): void => channel.send(message, () => process.exit(code))
 
   // The core decides when a runner ends: a Ctrl-C in its terminal reaches both.
   process.on('SIGINT', () => undefined)
-  process.on('SIGTERM', () => (stop = stop === 'none' ? 'save' : stop))
-  channel.onClose(() => {
-    if (stop === 'none') stop = 'save'
-    listeners.forEach((listener) => listener({ type: 'stop', save: true }))
-  })
+  process.on('SIGTERM', () => tell({ type: 'stop', save: true }))
+  channel.onClose(() => tell({ type: 'stop', save: true }))
   channel.onMessage((message) => {
     if (message.type === 'start') {
       runJob(message.job, context).then(
@@ -117,8 +115,7 @@ function main(): void {
       )
       return
     }
-    if (message.type === 'stop') stop = message.save && stop !== 'discard' ? 'save' : 'discard'
-    listeners.forEach((listener) => listener(message))
+    tell(message)
   })
 }
 

@@ -1,8 +1,12 @@
 /** Chats on the real engine: several that are answered at the same time get what each gets alone, and one that is left lets the others go on. */
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { resolve } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startCore, type Core } from '#core/main.ts'
 import { nodeHost } from '#core/node-host.ts'
 import type { ChatEvent, Message } from '#core/shared/chats.ts'
+import type { FromRunner, ToRunner } from '#core/shared/jobs.ts'
 import { makeTinyLibrary, tinyConfig } from './tiny-library.ts'
 
 const places = makeTinyLibrary()
@@ -39,5 +43,24 @@ test('six chats at once, one of which is left, are answered as each is alone', a
     const alone = await replyOf(await core.client.chats.regenerate({ chatId: chats[i]!.id, sampling: samplings[i]! }))
     expect({ text: alone.text, ids: alone.tokens.map(({ id }) => id) }).toEqual({ text: reply.text, ids: reply.tokens.map(({ id }) => id) })
     expect(reply.tokens.every(({ layers }) => layers.length === 2 && layers.every(({ experts }) => experts.length === 2))).toBe(true)
+  }
+}, 30_000)
+
+test('a terminated runner puts its model away, also when that comes right behind the start', async () => {
+  for (const waits of [true, false]) {
+    const runner = fork(resolve(import.meta.dirname, '../../core/runner.ts'), [], { serialization: 'advanced' })
+    const messages: FromRunner[] = []
+    const ready = new Promise<void>((done) => runner.on('message', (message: FromRunner) => {
+      messages.push(message)
+      if (message.type === 'ready') done()
+    }))
+    const paths = { library: places.libraryPath, resources: places.resourcesPath }
+    runner.send({ type: 'start', job: { kind: 'infer', paths, checkpointId } } satisfies ToRunner)
+    if (waits) {
+      await ready
+      runner.kill('SIGTERM')
+    } else runner.send({ type: 'stop', save: true } satisfies ToRunner)
+    expect(await once(runner, 'exit')).toEqual([0, null])
+    expect(messages.at(-1)).toEqual({ type: 'end', outcome: 'stopped' })
   }
 }, 30_000)
