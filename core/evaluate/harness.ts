@@ -3,6 +3,7 @@
  * letter form; normalised by nothing, by characters, or by the same sum after a bare prompt (pmi). Texts are measured in bits per byte,
  * which no tokenizer changes. Knows nothing of files, processes or stores.
  */
+import { argmax } from '#core/model/sampling.ts'
 import type { ChoiceItem, Example, GenerateItem, Measure, Task, TaskHeader, TaskResult, TextItem } from '#core/shared/evaluations.ts'
 import { meanOf, ratioOf } from './statistics.ts'
 import type { Subject } from './subject.ts'
@@ -26,8 +27,6 @@ const answerTexts = (header: TaskHeader, { choices }: ChoiceItem): string[] => c
 function shotsBefore<T>(items: readonly T[], index: number, count: number, solved: (item: T) => string): string {
   return items.filter((_, i) => i !== index).slice(0, count).map((item) => `${solved(item)}\n\n`).join('')
 }
-
-const argmax = (values: readonly number[]): number => values.indexOf(Math.max(...values))
 
 function withExamples(examples: Example[]): Pick<TaskResult, 'best' | 'worst'> {
   const sorted = [...examples].sort((a, b) => b.margin - a.margin)

@@ -3,7 +3,7 @@ import type { Backend } from '#core/backend/backend.ts'
 import type { Tokenizer } from '#core/data/tokenizer.ts'
 import { createGenerator } from '#core/model/generator.ts'
 import type { PackedWeights } from '#core/model/packed-weights.ts'
-import { mostProbable } from '#core/model/sampling.ts'
+import { argmax } from '#core/model/sampling.ts'
 import type { Weights } from '#core/model/parameters.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import type { Scorer } from './scorer.ts'
@@ -46,7 +46,7 @@ export function createSubject(backend: Backend, { config, weights, tokenizer, sc
       const ids: number[] = []
       let text = ''
       while (ids.length < room) {
-        const { id } = mostProbable(logits, 1)[0]!
+        const id = argmax(logits)
         if (id === config.eos_token_id) break
         text = tokenizer.decode([...ids, id])
         ids.push(id)

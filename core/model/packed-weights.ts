@@ -8,7 +8,7 @@
 import { persistent, type PackedDType, type Tensor } from '#core/backend/backend.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { blockWidth } from '#core/shared/quantization.ts'
-import { declareModel, listWeights, weightSources, type Layer, type Model } from './parameters.ts'
+import { declareModel, listWeights, weightSources, type Model } from './parameters.ts'
 
 export type PackedMoeWeights = {
   router: Tensor // [E, D]
@@ -17,7 +17,6 @@ export type PackedMoeWeights = {
   down: Tensor // [E, D, F]
 }
 
-export type PackedLayerWeights = Layer<PackedMoeWeights>
 export type PackedWeights = Model<PackedMoeWeights>
 
 /** The form of a matrix in a model of `type`. */

@@ -9,7 +9,7 @@ export type SamplingSettings = { temperature: number; topP: number }
 export type Sample = { id: number; logProbability: number }
 
 /** Index of the largest logit; the lower index on a tie. */
-function argmax(logits: ArrayLike<number>): number {
+export function argmax(logits: ArrayLike<number>): number {
   let best = 0
   for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i
   return best

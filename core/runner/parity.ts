@@ -7,6 +7,7 @@ import { freemem } from 'node:os'
 import { createCpuBackend } from '#core/backend/cpu.ts'
 import { createPackedScorer } from '#core/evaluate/packed-scorer.ts'
 import { createScorer } from '#core/evaluate/scorer.ts'
+import { scoreToken } from '#core/model/sampling.ts'
 import type { ExportFormat, ExportOptions, Parity } from '#core/shared/exchange.ts'
 import { countParameters } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
@@ -36,10 +37,7 @@ async function onnxScores(folder: string, ids: readonly number[]): Promise<numbe
   const engine = await openOnnxEngine(folder)
   try {
     const rows = await engine.feedAll(ids)
-    return ids.slice(1).map((id, t) => {
-      const largest = rows[t]!.reduce((a, b) => Math.max(a, b), -Infinity)
-      return rows[t]![id]! - largest - Math.log(rows[t]!.reduce((sum, x) => sum + Math.exp(x - largest), 0))
-    })
+    return ids.slice(1).map((id, t) => scoreToken(rows[t]!, id).logProbability)
   } finally {
     await engine.close()
   }

@@ -154,7 +154,6 @@ export type Intervention = z.output<typeof interventionSchema>
 
 /** A token of a routed text: with the loss of predicting it (null for the first), and by layer its experts, gates and entropy. */
 export const routedTokenSchema = tokenSchema.omit({ probability: true }).extend({ loss: z.number().nullable(), entropy: numbers })
-export type RoutedToken = z.infer<typeof routedTokenSchema>
 export const routedTextSchema = z.object({
   layers: z.array(z.int()),
   experts: z.int(),

@@ -13,7 +13,6 @@ import { fieldSchema } from './sources.ts'
 export const maskedTextSchema = z.object({ text: z.string(), loss: z.boolean() })
 
 export const previewRequestSchema = z.object({ checkpointId: idSchema, stage: z.enum(adaptationStages), sequenceLength: z.int().min(8), adaptation: adaptationSchema })
-export type PreviewRequest = z.output<typeof previewRequestSchema>
 
 export const conversationsPreviewSchema = z.object({
   mapping: conversationMappingSchema,

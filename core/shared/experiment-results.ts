@@ -6,7 +6,6 @@ import type { ArmResult, ExperimentResult } from './experiments.ts'
 import type { PaperResult } from './experiment-templates.ts'
 
 export type Curve = { tokens: readonly number[]; losses: readonly number[] }
-export type ArmRuns = { arm: string; runs: readonly { curve: Curve; isDone: boolean }[] }
 
 /** With one seed: nats per token that another seed alone may well make of a small model. */
 const oneSeedNoise = 0.01

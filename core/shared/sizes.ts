@@ -16,7 +16,6 @@ export const sizes = [
   { id: 'large', layers: 12 },
   { id: 'OLMoE-1B-7B', layers: 16 },
 ] as const
-export type SizeId = (typeof sizes)[number]['id']
 
 /** Tokens for each active parameter but the embeddings': enough for loss to be no longer limited by them (Hoffmann et al., 2022). */
 const tokensPerParameter = 20

@@ -14,6 +14,7 @@ import { declareWeights, listWeights, type Weights } from '#core/model/parameter
 import { modelConfigSchema, type ModelConfig } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
 import { drawWeights } from '#core/train/weights.ts'
+import { median } from './measure.ts'
 
 const [sequence, sequences, rounds] = [256, 8, 9]
 
@@ -65,7 +66,6 @@ export async function measureOverhead(): Promise<Overhead> {
   const times: [number, number][] = []
   for (let round = 0; round < rounds + 2; round++) times.push([await plain(), await analysed()])
   await backend.close()
-  const median = (values: number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!
   const kept = times.slice(2)
   const analysedTimes = kept.map(([, b]) => b)
   return { spreadMs: [Math.min(...analysedTimes), Math.max(...analysedTimes)], plainMs: median(kept.map(([a]) => a)), analysedMs: median(analysedTimes), ratio: median(kept.map(([a, b]) => b / a)) }

@@ -10,10 +10,12 @@ import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { createCpuBackend, type CpuBackend } from '#core/backend/cpu.ts'
+import { argmax } from '#core/model/sampling.ts'
 import { createSequences, type Sequences } from '#core/model/sequences.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { loadPackedModel } from '#core/train/packed-weights.ts'
 import { openLlama, type Peer } from './llama.ts'
+import { median } from './measure.ts'
 import { writeRandomGguf } from './random-gguf.ts'
 import { bytesPerToken, medium, olmoe7B, writeRandomModel } from './random-model.ts'
 
@@ -30,14 +32,8 @@ const manySequences = 8
 /** Threads that spin after their work settle before the next is timed. */
 const settle = (): Promise<void> => delay(150)
 
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!
 const idsOf = (count: number, config: ModelConfig, salt: number): number[] => Array.from({ length: count }, (_, i) => (i * 7919 + salt * 31 + 1) % config.vocab_size)
 
-const argmax = (logits: Float32Array): number => {
-  let best = 0
-  for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i
-  return best
-}
 
 /** Seconds per token: the median of `count` greedy steps after a few tokens. */
 async function decode(sequences: Sequences, config: ModelConfig, count: number, salt: number): Promise<number> {

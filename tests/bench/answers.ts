@@ -2,12 +2,11 @@
 import type { Backend } from '#core/backend/backend.ts'
 import type { PackedWeights } from '#core/model/packed-weights.ts'
 import type { Weights } from '#core/model/parameters.ts'
+import { argmax } from '#core/model/sampling.ts'
 import { createSequences } from '#core/model/sequences.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 
 const together = 16
-
-const best = (logits: Float32Array): number => logits.reduce((at, value, i) => (value > logits[at]! ? i : at), 0)
 
 /** The tokens after each prompt up to (without) `eosId`, at most `maxTokens`. */
 export async function answerGreedily(backend: Backend, config: ModelConfig, weights: Weights | PackedWeights, prompts: readonly number[][], { eosId, maxTokens }: { eosId: number; maxTokens: number }): Promise<number[][]> {
@@ -19,13 +18,13 @@ export async function answerGreedily(backend: Backend, config: ModelConfig, weig
     let open: { sequence: number; id: number }[] = []
     for (const [sequence, prompt] of group.entries()) {
       sequences.truncate(sequence, 0)
-      open.push({ sequence, id: best(await sequences.feed(sequence, prompt)) })
+      open.push({ sequence, id: argmax(await sequences.feed(sequence, prompt)) })
     }
     for (;;) {
       open = open.filter(({ sequence, id }) => id !== eosId && answers[from + sequence]!.push(id) < maxTokens)
       if (open.length === 0) break
       const logits = await sequences.step(open)
-      open = open.map(({ sequence }, i) => ({ sequence, id: best(logits[i]!) }))
+      open = open.map(({ sequence }, i) => ({ sequence, id: argmax(logits[i]!) }))
     }
   }
   sequences.release()
