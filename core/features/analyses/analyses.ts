@@ -25,18 +25,18 @@ const routeLimitMs = 120_000
 export const analysesRouter = api.analyses.router({
   list: api.analyses.list.handler(({ context }) => listAnalyses(context.store).map((analysis) => present(context, analysis))),
 
-  get: api.analyses.get.handler(({ input, context }) => require(context, input.id)),
+  get: api.analyses.get.handler(({ input, context }) => requireAnalysis(context, input.id)),
 
   create: api.analyses.create.handler(({ input, context }) => create(context, input.spec)),
 
   stop: api.analyses.stop.handler(async ({ input, context }) => {
-    require(context, input.id)
+    requireAnalysis(context, input.id)
     await context.tasks.stop(keyOf(input.id))
-    return require(context, input.id)
+    return requireAnalysis(context, input.id)
   }),
 
   remove: api.analyses.remove.handler(async ({ input, context }) => {
-    require(context, input.id)
+    requireAnalysis(context, input.id)
     await context.tasks.stop(keyOf(input.id))
     await removeFolder(analysesFolder(context), input.id)
     deleteAnalysis(context.store, input.id)
@@ -74,11 +74,11 @@ export const analysesRouter = api.analyses.router({
 
 const keyOf = (id: string): string => `analysis ${id}`
 const analysesFolder = ({ host }: Pick<Services, 'host'>): string => join(host.libraryPath, 'analyses')
-const folderOf = (services: Services, id: string): string => join(analysesFolder(services), require(services, id).id)
+const folderOf = (services: Services, id: string): string => join(analysesFolder(services), requireAnalysis(services, id).id)
 
 const present = ({ tasks }: Services, analysis: Analysis): Analysis => ({ ...analysis, phase: tasks.phase(keyOf(analysis.id)) })
 
-function require(services: Services, id: string): Analysis {
+function requireAnalysis(services: Services, id: string): Analysis {
   const found = findAnalysis(services.store, id)
   if (found !== null) return present(services, found)
   throw new AppError('analyses.notFound', `There is no analysis ${id}`, { params: { id }, hint: 'It may have been removed. Go back to the list.' })
@@ -118,11 +118,11 @@ function create(services: Services, spec: AnalysisSpec): Analysis {
   services.analysisNews.publish(analysis)
   let tokens: number | null = null
   tasks.start(keyOf(id), { kind: 'analyze', paths: jobPaths(host), analysisId: id, request }, {
-    phase: () => services.analysisNews.publish(require(services, id)),
+    phase: () => services.analysisNews.publish(requireAnalysis(services, id)),
     message: (message) => void (message.type === 'analysed' && (tokens = message.tokens)),
     end: (end) => settle(services, id, end, tokens),
   })
-  return require(services, id)
+  return requireAnalysis(services, id)
 }
 
 function settle(services: Services, id: string, end: TaskEnd, tokens: number | null): void {
