@@ -9,7 +9,7 @@ import { recipe } from './recipe.ts'
 
 test('runs are listed, shown and read while they train', async () => {
   const library = createLibrary()
-  library.script({ stepMs: 10 })
+  library.script({ stepMs: 100 })
   const core = await library.start()
   const { id } = await core.client.runs.create({ config: recipe({ steps: 200 }) })
   await untilRun(core, id, ({ step }) => step >= 8)
