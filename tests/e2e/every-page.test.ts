@@ -43,6 +43,8 @@ const places = (run: string): [string, string][] => [
   ['lineage', `/lineage/${run}`],
   ['experiments', '/experiments'],
   ['chat', '/chat'],
+  ['analyses', '/analyses'],
+  ['evaluations', '/evaluations'],
   ['devices', '/devices'],
   ['settings', '/settings'],
   ['not-found', '/nowhere'],
