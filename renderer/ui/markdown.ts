@@ -17,7 +17,7 @@ markdown.renderer.rules.link_open = (tokens, i, options, _env, self) => {
   return self.renderToken(tokens, i, options)
 }
 markdown.renderer.rules.image = (tokens, i) => {
-  const url = tokens[i]!.attrGet('src') ?? ''
+  const url = String(tokens[i]!.attrGet('src') ?? '')
   return `<a href="${escapeHtml(url)}" target="_blank" rel="noopener noreferrer">${escapeHtml(tokens[i]!.content || url)}</a>`
 }
 /** The page's policy takes no style attribute. */
@@ -28,7 +28,7 @@ for (const cell of ['th_open', 'td_open']) {
   }
 }
 function alignByAttribute(token: Token): void {
-  const align = /text-align:(\w+)/.exec(token.attrGet('style') ?? '')?.[1]
+  const align = /text-align:(\w+)/.exec(String(token.attrGet('style') ?? ''))?.[1]
   token.attrs = align === undefined ? null : [['align', align]]
 }
 
