@@ -109,7 +109,7 @@ export function startCompletion(request: CompletionRequest, model: LoadedModel, 
     if (!isStopped) text += stops.rest()
     flush()
     const seconds = (performance.now() - startedAt - firstTokenMs) / 1000
-    const contextFull = end === 'length' && ids.length + tokens >= scheduler.capacity && tokens < (request.maxTokens ?? Infinity)
+    const contextFull = end === 'length' && tokens < (request.maxTokens ?? Infinity)
     return { end: isStopped ? 'eos' : endings[end], promptTokens, cutTokens: encoded.cut, contextFull, tokens, tokensPerSecond: tokens > 1 ? (tokens - 1) / Math.max(seconds, 1e-9) : 0, firstTokenMs }
   })
   return { generation, done }
