@@ -14,6 +14,7 @@ test('runs under way are named with their share, those that wait are counted, an
   const told: Running[] = []
   const stop = new AbortController()
   const following = followRunning(core.client, (running) => told.push(running), stop.signal)
+  await expect.poll(() => told).toEqual([{ runs: [], queued: 0 }])
   const first = await core.client.runs.create({ config: recipe({ name: 'First', steps: 100 }) })
   const second = await core.client.runs.create({ config: recipe({ name: 'Second', steps: 10 }) })
   await until(core, second.id, 'done')
@@ -21,7 +22,6 @@ test('runs under way are named with their share, those that wait are counted, an
   stop.abort()
   await following.catch(() => undefined)
 
-  expect(told[0]).toEqual({ runs: [], queued: 0 })
   const lines = told.map((running) => describeRunning(running, words))
   expect(lines[0]).toEqual(['No run is in progress'])
   expect(lines).toContainEqual(['First: 0 %', '1 in the queue'])
