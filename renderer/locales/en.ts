@@ -141,6 +141,9 @@ export const en = {
     evaluate: 'Evaluating',
     evaluation: 'Evaluating',
     validation: 'Evaluating',
+    samples: 'Continuing the prompts',
+    conversations: 'Reading conversations',
+    reference: 'Asking the reference model',
   },
   stop: {
     title: 'Stop “{name}”?',
@@ -166,7 +169,7 @@ export const en = {
     smoothing: 'Smoothing',
     log: 'Log loss axis',
     reset: 'Reset zoom',
-    zoomHint: 'Drag to zoom; with Shift, drag or wheel to pan; double-click to reset',
+    zoomHint: 'Drag to zoom, Shift-drag to pan, double-click to reset',
     validationByDomain: 'Held-out loss by domain',
     axis: { label: 'Axis', steps: 'Steps', tokens: 'Tokens', flops: 'FLOPs', time: 'Time' },
     empty: { title: 'No steps yet', text: 'The curves begin with the first training step.' },

@@ -142,6 +142,9 @@ export const zh: typeof en = {
     evaluate: '正在评估',
     evaluation: '正在评估',
     validation: '正在评估',
+    samples: '续写提示',
+    conversations: '读取对话',
+    reference: '计算参考模型',
   },
   stop: {
     title: '停止“{name}”？',
@@ -167,7 +170,7 @@ export const zh: typeof en = {
     smoothing: '平滑',
     log: '损失用对数轴',
     reset: '重置缩放',
-    zoomHint: '拖动以缩放，按住 Shift 拖动或滚动以平移，双击以重置',
+    zoomHint: '拖动缩放，Shift 拖动平移，双击重置',
     validationByDomain: '各领域的留出集损失',
     axis: { label: '横轴', steps: '步数', tokens: '词元', flops: 'FLOPs', time: '时间' },
     empty: { title: '还没有训练步', text: '曲线从第一个训练步开始。' },

@@ -66,7 +66,7 @@ export async function openWorkbench({ empty = false, card = false, prepare = (_l
   page.on('console', (message) => {
     if (['error', 'warning'].includes(message.type())) complaints.push(`${message.type()}: ${message.text()}`)
   })
-  page.on('pageerror', (error) => complaints.push(`exception: ${error.message}`))
+  page.on('pageerror', (error) => complaints.push(`exception: ${error.stack ?? error.message}`))
   await page.goto(served.url)
   return {
     served, browser, page, complaints, run,

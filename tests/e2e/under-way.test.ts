@@ -3,7 +3,7 @@
  * a spike told, rolled back and skipped; others queued behind it, moved and taken out. Pictures go to tests/.output/.
  */
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { Run } from '#core/shared/runs.ts'
 import { tinyConfig } from '../runs/tiny-library.ts'
 import { violations } from './accessible.ts'
@@ -11,7 +11,14 @@ import { openWorkbench, outputFolder, visit, type Workbench } from './signed-in.
 
 let workbench: Workbench
 let id: string
-beforeAll(async () => (workbench = await openWorkbench()), 120_000)
+/** A run to copy in the form, with few checkpoints: a fast model's are pruned before a dialog is read. */
+let pattern: string
+beforeAll(async () => {
+  workbench = await openWorkbench({ empty: true })
+  const { client } = workbench.served.core
+  pattern = (await client.runs.create({ config: tinyConfig({ name: 'Pattern', steps: 300, checkpointEverySteps: 1500 }) })).id
+  await vi.waitFor(async () => expect((await client.runs.get({ id: pattern })).status).toBe('done'), { timeout: 60_000 })
+}, 120_000)
 afterAll(() => workbench?.close())
 
 /** Longer than these tests take. */
@@ -35,15 +42,21 @@ async function chooseAction(name: string): Promise<void> {
 const lastOf = async (key: string): Promise<number> => (await workbench.served.core.client.runs.metrics({ id, keys: [key], maxPoints: 1_000_000 }))[0]!.values.at(-1)!
 
 test('the form draws the schedule as it is set, and takes prompts', async () => {
-  const { page, run } = workbench
-  await visit(workbench, `/runs/new?from=${run.id}`)
+  const { page } = workbench
+  await visit(workbench, `/runs/new?from=${pattern}`)
   const picture = page.locator('figure', { has: page.getByRole('heading', { name: 'Learning rate', exact: true }) }).locator('.plot')
-  const shapes = new Set<string>()
-  for (const schedule of ['Cosine', 'Linear', 'Constant', 'Warm-up, stable, decay']) {
+  await picture.scrollIntoViewIfNeeded()
+  await picture.locator('canvas').waitFor()
+  await page.waitForTimeout(500)
+  const drawn = async (): Promise<string> => (await picture.screenshot()).toString('base64')
+  const shapes = new Set([await drawn()])
+  for (const schedule of ['Linear', 'Constant', 'Warm-up, stable, decay']) {
     await page.getByLabel('Schedule').click()
     await page.getByRole('option', { name: schedule }).click()
-    await page.waitForTimeout(300)
-    shapes.add((await picture.screenshot()).toString('base64'))
+    await page.getByRole('option', { name: schedule }).waitFor({ state: 'hidden' })
+    await page.mouse.move(5, 5)
+    await page.waitForTimeout(500)
+    shapes.add(await drawn())
   }
   expect(shapes.size).toBe(4)
   await page.getByLabel('Steps', { exact: true }).fill(String(manySteps))

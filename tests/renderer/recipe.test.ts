@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { reactive } from 'vue'
 import { runConfigSchema } from '#core/shared/runs.ts'
 import { recipeOfSize, sizes } from '#core/shared/sizes.ts'
 import { baseRecipe, check, fieldsOf, withFields } from '#renderer/features/runs/recipe.ts'
@@ -19,6 +20,12 @@ const awkward = runConfigSchema.parse({
 
 test('a recipe that goes through the form unchanged is the same to the last bit', () => {
   for (const recipe of [baseRecipe(null), awkward, ...sizes.map(({ layers }) => recipeOfSize(layers))]) expect(withFields(recipe, fieldsOf(recipe, recipe.name))).toEqual(recipe)
+})
+
+test('a recipe of the page’s own state, which is a proxy, is copied', () => {
+  const copy = baseRecipe(reactive(awkward))
+  expect(copy).toEqual(awkward)
+  expect(copy.model).not.toBe(awkward.model)
 })
 
 test('schedule and prompts are what the fields say, and a mistake is its field’s', () => {

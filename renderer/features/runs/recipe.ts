@@ -63,9 +63,9 @@ export type NumberField = { [Key in keyof RecipeFields]: RecipeFields[Key] exten
 
 const finalShareOf = ({ minLearningRate, peakLearningRate }: OptimizerConfig): number => Number((minLearningRate / peakLearningRate).toPrecision(6))
 
-/** The recipe to begin with: a copy of `from`, else the small default. */
+/** The recipe to begin with: a copy of `from` (which may be a proxy of the page's state), else the small default. */
 export function baseRecipe(from: RunConfig | null): RunConfig {
-  return from ? structuredClone(from) : runConfigSchema.parse(starter)
+  return runConfigSchema.parse(from ?? starter)
 }
 
 export function fieldsOf(config: RunConfig, name: string): RecipeFields {
