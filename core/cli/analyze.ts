@@ -57,7 +57,7 @@ async function writeFigures(out: string, title: string, figures: readonly Figure
     await writeFileAtomic(join(out, 'figures', `${figure.id}.svg`), [figure.svg])
     await writeFileAtomic(join(out, 'figures', `${figure.id}.csv`), [toCsv(figure)])
   }
-  const notes = ['Error bars are 95 % intervals over sequences. Co-activation is N_ij/N_i over all pairs; "neighbours in rank" counts only experts next to each other in the top k, as the released scripts of OLMoE do.']
+  const notes = ['Error bars of domains, saturation and ablation are 95 % intervals over sequences; intervals of load and co-activation are Wilson’s and take tokens as independent. Co-activation is N_ij/N_i over all pairs; "neighbours in rank" counts only experts next to each other in the top k, as the released scripts of OLMoE do.']
   await writeFileAtomic(join(out, 'report.html'), [reportHtml({ title, language: 'en', facts, notes, tableWord: 'Table', figures })])
 }
 

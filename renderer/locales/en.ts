@@ -1,5 +1,5 @@
 /** English: the reference catalogue. `{name}` are values; ` | ` separates singular and plural. */
-import { analyses } from './en-analyses.ts'
+import { analyses, expert, routing } from './en-analyses.ts'
 import { apiServer } from './en-api-server.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './en-data.ts'
 import { devices, probe, runningOn } from './en-devices.ts'
@@ -311,6 +311,7 @@ export const en = {
     stop: 'Stop',
     regenerate: 'Try again',
     copy: 'Copy reply',
+    routing: 'See its routing',
     transcript: 'Transcript',
     writing: 'The model is writing.',
     finished: 'The reply is complete.',
@@ -370,6 +371,8 @@ export const en = {
   apiServer,
   browse,
   analyses,
+  routing,
+  expert,
   evaluations,
   build,
   data,

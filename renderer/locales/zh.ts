@@ -1,6 +1,6 @@
 /** 简体中文。键和占位符与英文目录一致（由 tests/renderer 比对）。 */
 import type { en } from './en.ts'
-import { analyses } from './zh-analyses.ts'
+import { analyses, expert, routing } from './zh-analyses.ts'
 import { apiServer } from './zh-api-server.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './zh-data.ts'
 import { devices, probe, runningOn } from './zh-devices.ts'
@@ -312,6 +312,7 @@ export const zh: typeof en = {
     stop: '停止',
     regenerate: '重试',
     copy: '复制回复',
+    routing: '查看路由',
     transcript: '对话记录',
     writing: '模型正在写。',
     finished: '回复已完成。',
@@ -371,6 +372,8 @@ export const zh: typeof en = {
   apiServer,
   browse,
   analyses,
+  routing,
+  expert,
   evaluations,
   build,
   data,
