@@ -29,10 +29,19 @@ const experts = ({ experts: E }: Pick<RoutingCounters, 'experts'>): string[] => 
 const times = (value: number): string => `${value.toFixed(2)} ×`
 const plain = (value: number): string => value.toFixed(3)
 
-export type FigureContext = { counters: RoutingCounters; words: FigureWords; palette: Palette }
+/** `ends` of the colour scales, where figures are to be compared with others; by default they follow the data. */
+export type FigureContext = { counters: RoutingCounters; words: FigureWords; palette: Palette; ends?: ScaleEnds }
+export type ScaleEnds = { load: number; coactivation: number }
+
+/** Ends that fit the load of all layers, and the co-activation of `layer`, of every one of `all`. */
+export function commonEnds(all: readonly RoutingCounters[], layer: number): ScaleEnds {
+  const loads = all.flatMap((one) => one.layers.map((_, l) => layerLoad(one, l).percentiles[4]))
+  const pairs = all.flatMap((one) => coactivation(one, Math.min(layer, one.layers.length - 1), 'all'))
+  return { load: Math.max(2, ...loads), coactivation: pairs.reduce((a, b) => Math.max(a, b), 0.1) }
+}
 
 /** Load: every expert, its spread over layers, utilisation and entropies; the load of the checkpoints compared with. */
-export function loadFigures({ counters, words, palette }: FigureContext, kind: CountKind = 'topK'): Figure[] {
+export function loadFigures({ counters, words, palette, ends }: FigureContext, kind: CountKind = 'topK'): Figure[] {
   const loads = counters.layers.map((_, layer) => layerLoad(counters, layer, kind))
   const x = counters.layers.map(String)
   const { experts: E, topK } = counters
@@ -44,7 +53,7 @@ export function loadFigures({ counters, words, palette }: FigureContext, kind: C
       const [low, high] = wilsonInterval(counts[row]![column]!, counters.tokens)
       return { interval: [low * perToken, high * perToken], n: counters.tokens }
     }
-    return heatMap({ id, title, rowTitle: words.layer, columnTitle: words.expert, valueTitle: words.loadAxis, certainty, rows: x, columns: experts(counters), values, high: Math.max(2, ...values), format: times, keyOf: (row, column) => `${counters.layers[row]!}/${column}` }, palette)
+    return heatMap({ id, title, rowTitle: words.layer, columnTitle: words.expert, valueTitle: words.loadAxis, certainty, rows: x, columns: experts(counters), values, high: ends?.load ?? Math.max(2, ...values), format: times, keyOf: (row, column) => `${counters.layers[row]!}/${column}` }, palette)
   }
   const others = counters.saturation.map(({ counts, label }, i) =>
     map(`load-${i}`, fill(words.loadChange, { label }), counters.layers.map((_, layer) => counts.slice(layer * E, (layer + 1) * E))),
@@ -80,7 +89,7 @@ export function groupedExperts(counters: RoutingCounters, layer: number, kind: P
   return { order: [...grouped, ...[...shown].filter((e) => !grouped.includes(e))], groups }
 }
 
-export function coactivationFigure({ counters, words, palette }: FigureContext, layer: number, kind: PairKind, chosen?: readonly number[]): Figure {
+export function coactivationFigure({ counters, words, palette, ends }: FigureContext, layer: number, kind: PairKind, chosen?: readonly number[]): Figure {
   const matrix = coactivation(counters, layer, kind)
   const order = chosen ?? groupedExperts(counters, layer, kind).order
   const { experts: E } = counters
@@ -92,7 +101,7 @@ export function coactivationFigure({ counters, words, palette }: FigureContext, 
   }
   const title = fill(words.coactivation, { layer: counters.layers[layer]! }) + (kind === 'adjacent' ? ` (${words.adjacent})` : '') + ` · ${words.chance} ${percent(pairBaseline(counters, kind))}`
   const names = order.map(String)
-  return heatMap({ id: `coactivation-${counters.layers[layer]!}-${kind}`, title, rowTitle: words.expert, columnTitle: words.with, valueTitle: words.shareOfTokens, certainty, rows: names, columns: names, values, high: Math.max(0.1, ...values), format: percent, keyOf: (row) => `${counters.layers[layer]!}/${order[row]!}` }, palette)
+  return heatMap({ id: `coactivation-${counters.layers[layer]!}-${kind}`, title, rowTitle: words.expert, columnTitle: words.with, valueTitle: words.shareOfTokens, certainty, rows: names, columns: names, values, high: ends?.coactivation ?? Math.max(0.1, ...values), format: percent, keyOf: (row) => `${counters.layers[layer]!}/${order[row]!}` }, palette)
 }
 
 export function flowFigure({ counters, words, palette }: FigureContext, index: number): Figure {
