@@ -1,5 +1,5 @@
 /** English: the reference catalogue. `{name}` are values; ` | ` separates singular and plural. */
-import { analyses } from './en-analyses.ts'
+import { analyses, expert, routing } from './en-analyses.ts'
 import { apiServer } from './en-api-server.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './en-data.ts'
 import { devices, probe, runningOn } from './en-devices.ts'
@@ -23,7 +23,7 @@ export const en = {
     denied: { title: 'This page’s access has ended.', text: 'The core was started anew: open the address that it printed.' },
     retry: 'Try now',
   },
-  top: { activity: 'Training:', machine: 'Running on: show the device and the machine', cores: '{n} cores' },
+  top: { building: 'Building the mix:', activity: 'Training:', machine: 'Running on: show the device and the machine', cores: '{n} cores' },
   machine: {
     title: 'This machine',
     cpu: 'Processor',
@@ -243,6 +243,7 @@ export const en = {
     stop: 'Stop',
     regenerate: 'Try again',
     copy: 'Copy reply',
+    routing: 'See its routing',
     transcript: 'Transcript',
     writing: 'The model is writing.',
     finished: 'The reply is complete.',
@@ -302,6 +303,8 @@ export const en = {
   apiServer,
   browse,
   analyses,
+  routing,
+  expert,
   evaluations,
   build,
   data,

@@ -1,6 +1,6 @@
 /** 简体中文。键和占位符与英文目录一致（由 tests/renderer 比对）。 */
 import type { en } from './en.ts'
-import { analyses } from './zh-analyses.ts'
+import { analyses, expert, routing } from './zh-analyses.ts'
 import { apiServer } from './zh-api-server.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './zh-data.ts'
 import { devices, probe, runningOn } from './zh-devices.ts'
@@ -24,7 +24,7 @@ export const zh: typeof en = {
     denied: { title: '此页面的访问权限已失效。', text: '核心已重新启动：请打开它新打印的地址。' },
     retry: '立即重试',
   },
-  top: { activity: '正在训练：', machine: '运行环境：查看设备与本机信息', cores: '{n} 核' },
+  top: { building: '正在构建混合：', activity: '正在训练：', machine: '运行环境：查看设备与本机信息', cores: '{n} 核' },
   machine: {
     title: '本机',
     cpu: '处理器',
@@ -244,6 +244,7 @@ export const zh: typeof en = {
     stop: '停止',
     regenerate: '重试',
     copy: '复制回复',
+    routing: '查看路由',
     transcript: '对话记录',
     writing: '模型正在写。',
     finished: '回复已完成。',
@@ -303,6 +304,8 @@ export const zh: typeof en = {
   apiServer,
   browse,
   analyses,
+  routing,
+  expert,
   evaluations,
   build,
   data,
