@@ -3,10 +3,12 @@ transformers is imported when a model is opened, which takes seconds that produc
 import math
 import resource
 import time
+import warnings
 
 import torch
 import torch.nn.functional as F
 
+warnings.filterwarnings("ignore")  # Of the compiler, about transformers' own code.
 model, optimizer, tokens = None, None, None
 run = None
 
@@ -64,7 +66,9 @@ def loss(folder, text, tokens_per_step, sequence, averaged, learning_rate, warmu
     from pathlib import Path
 
     from transformers import OlmoeForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     trained = OlmoeForCausalLM.from_pretrained(folder, dtype=torch.float32).train()
     adamw = torch.optim.AdamW(trained.parameters(), lr=learning_rate, betas=tuple(betas), eps=eps, weight_decay=weight_decay, fused=True)
     steps = torch.frombuffer(bytearray(Path(text).read_bytes()), dtype=torch.int32).long().unflatten(0, (-1, tokens_per_step + 1))
