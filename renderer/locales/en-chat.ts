@@ -30,6 +30,7 @@ export const chat = {
   regenerate: 'Try again',
   goOn: 'Go on',
   copy: 'Copy reply',
+  routing: 'See its routing',
   copyTurn: 'Copy your text',
   you: 'You',
   edit: { label: 'Edit', field: 'Your text, edited', text: 'Makes a branch beside this one; both are kept.', send: 'Send the edited text' },

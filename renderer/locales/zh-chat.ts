@@ -30,6 +30,7 @@ export const chat = {
   regenerate: '重试',
   goOn: '继续',
   copy: '复制回复',
+  routing: '查看路由',
   copyTurn: '复制你的文本',
   you: '你',
   edit: { label: '编辑', field: '编辑后的文本', text: '会在旁边生成一个分支，两者都会保留。', send: '发送编辑后的文本' },
