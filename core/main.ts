@@ -35,6 +35,7 @@ import { lineageRouter } from './features/lineage/lineage.ts'
 import { mixesRouter } from './features/mixes/mixes.ts'
 import { reconcileMixes } from './features/mixes/reconcile.ts'
 import { quickstartRouter } from './features/quickstart/quickstart.ts'
+import { keepAdvancing } from './features/quickstart/stages.ts'
 import { createRunNews } from './features/runs/news.ts'
 import { runsRouter } from './features/runs/runs.ts'
 import { publishRun, type Services } from './features/services.ts'
@@ -155,6 +156,7 @@ async function openServices(host: Host): Promise<Services & { apiServer: ReturnT
   settleBuilds(services)
   settleSources(services)
   services.supervisor.pump()
+  void keepAdvancing(services)
   return services
 }
 

@@ -1,25 +1,17 @@
-/**
- * The quick start: one ordinary run with a recipe of ours, seen as four phases with one estimate. All it remembers is
- * which run that is, so its state after a restart of the core is simply what became of the run.
- */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { AppError } from '#core/shared/errors.ts'
-import type { Host } from '#core/shared/host.ts'
+/** The quick start as clients see it: three ordinary runs (stages.ts) as six phases with one estimate. */
 import { trainingFlopsPerToken } from '#core/shared/models.ts'
 import { quickstartPhases, type QuickstartState } from '#core/shared/quickstart.ts'
-import { runConfigSchema, type Phase, type Run, type RunConfig } from '#core/shared/runs.ts'
-import { listCheckpoints } from '#core/store/checkpoints.ts'
-import { findRun } from '#core/store/runs.ts'
-import { readSetting, writeSetting } from '#core/store/settings.ts'
+import type { Phase, Run } from '#core/shared/runs.ts'
 import { api } from '../api.ts'
 import type { RunNews, Services } from '../services.ts'
+import { beginAnew, beginStage, nextStage, readStages, type Stage, type Stages } from './stages.ts'
 
-const runKey = 'quickstart.runId'
-const idle: QuickstartState = { status: 'idle', phase: null, runId: null, checkpointId: null, etaSeconds: null, startedAt: null, error: null }
+const idle: QuickstartState = { status: 'idle', phase: null, runId: null, checkpointId: null, stages: [], etaSeconds: null, startedAt: null, error: null }
 
 /** Guesses for phases that have not begun, in seconds on two cores; a phase under way knows better. */
 const expectedSeconds: Record<string, number> = { sample: 2, tokenizer: 15, mix: 15 }
+/** What a later stage takes, as a share of pretraining (docs/performance.md). */
+const expectedShare: Record<string, number> = { sft: 1, dpo: 0.2 }
 /** Share of the measured peak that training is expected to reach, before its own pace is known. */
 const expectedPeakFraction = 0.3
 const expectedFlopsPerSecond = 3e10
@@ -27,12 +19,8 @@ const expectedFlopsPerSecond = 3e10
 export const quickstartRouter = api.quickstart.router({
   state: api.quickstart.state.handler(({ context }) => stateOf(context)),
 
-  start: api.quickstart.start.handler(async ({ context }) => {
-    const { status, runId } = stateOf(context)
-    if (status === 'running') return stateOf(context)
-    const run = runId === null ? null : findRun(context.store, runId)
-    if (run !== null && status === 'stopped' && (run.resumableStep ?? 0) > 0) await context.supervisor.resume(run.id)
-    else begin(context)
+  start: api.quickstart.start.handler(async ({ input, context }) => {
+    if (stateOf(context).status !== 'running') await start(context, input?.until ?? 'dpo')
     return stateOf(context)
   }),
 
@@ -45,57 +33,48 @@ export const quickstartRouter = api.quickstart.router({
   watch: api.quickstart.watch.handler(({ context, signal }) => watchState(context, context.events.watch(signal))),
 })
 
+/** Resumes what was stopped, begins the stage that is due or had to be left, or begins anew. */
+async function start(services: Services, until: 'base' | 'dpo'): Promise<void> {
+  const stages = { ...readStages(services), until }
+  const next = nextStage(stages)
+  const last = stages.begun.at(-1)
+  const before = stages.begun.at(-2)
+  if (next !== null) beginStage(services, next.stage, next.from, until)
+  else if (last !== undefined && ['stopped', 'interrupted'].includes(last.run.status) && (last.run.resumableStep ?? 0) > 0) await services.supervisor.resume(last.run.id)
+  else if (last !== undefined && last.run.status !== 'done' && before?.checkpointId != null) beginStage(services, last.stage, before.checkpointId, until)
+  else beginAnew(services, until)
+}
+
 async function* watchState(services: Services, news: AsyncGenerator<RunNews>): AsyncGenerator<QuickstartState, void> {
   let last = stateOf(services)
   yield last
-  for await (const { runId } of news) {
-    if (runId !== readSetting(services.store, runKey)) continue
+  for await (const _ of news) {
     const state = stateOf(services)
     if (JSON.stringify(state) !== JSON.stringify(last)) yield state
     last = state
   }
 }
 
-function begin({ host, store, supervisor }: Services): void {
-  const run = supervisor.create(readRecipe(host))
-  writeSetting(store, runKey, run.id)
-}
-
-function readRecipe({ resourcesPath }: Host): RunConfig {
-  const path = join(resourcesPath, 'presets', 'quickstart.json')
-  const bad = (found: string): AppError =>
-    new AppError('quickstart.badRecipe', `${path}: ${found}`, { params: { path, found }, hint: 'Install the workbench again: this file came with it.' })
-  let json: unknown
-  try {
-    json = JSON.parse(readFileSync(path, 'utf8'))
-  } catch (error) {
-    throw bad(error instanceof Error ? error.message : String(error))
-  }
-  const recipe = runConfigSchema.safeParse(json)
-  if (recipe.success) return recipe.data
-  const issue = recipe.error.issues[0]!
-  throw bad(`${issue.path.join('.')}: ${issue.message}`)
-}
-
 function stateOf(services: Services): QuickstartState {
-  const runId = readSetting(services.store, runKey)
-  const found = typeof runId === 'string' ? findRun(services.store, runId) : null
-  if (found === null) return idle
-  const run = services.supervisor.withLiveFields(found)
-  const status = statusOf(run)
-  const phase = status === 'running' ? phaseOf(services, run) : null
+  const stages = readStages(services)
+  const last = stages.begun.at(-1)
+  if (last === undefined) return idle
+  const run = services.supervisor.withLiveFields(last.run)
+  const status = statusOf(run, stages)
+  const phase = status === 'running' ? phaseOf(services, { ...last, run }) : null
   return {
     status,
     phase,
     runId: run.id,
-    checkpointId: listCheckpoints(services.store, run.id).find((checkpoint) => checkpoint.valid)?.id ?? null,
-    etaSeconds: status === 'running' ? etaSeconds(services, run, phase) : null,
-    startedAt: run.startedAt,
-    error: status === 'failed' ? run.error : null,
+    checkpointId: stages.begun.findLast(({ checkpointId }) => checkpointId !== null)?.checkpointId ?? null,
+    stages: stages.begun.map(({ stage, run: { id }, checkpointId }) => ({ stage, runId: id, checkpointId })),
+    etaSeconds: status === 'running' ? etaSeconds(services, stages, run, phase) : null,
+    startedAt: stages.begun[0]!.run.startedAt,
+    error: status === 'failed' ? (run.error ?? stages.error) : null,
   }
 }
 
-function statusOf({ status }: Run): QuickstartState['status'] {
+function statusOf({ status }: Run, stages: Stages): QuickstartState['status'] {
   switch (status) {
     case 'queued':
     case 'running':
@@ -103,6 +82,10 @@ function statusOf({ status }: Run): QuickstartState['status'] {
       return 'running'
     case 'interrupted':
       return 'stopped'
+    case 'done':
+      // Between two stages it is on its way.
+      if (nextStage(stages) === null) return 'done'
+      return stages.error === null ? 'running' : 'failed'
     default:
       return status
   }
@@ -110,8 +93,11 @@ function statusOf({ status }: Run): QuickstartState['status'] {
 
 const isPhase = (name: string): boolean => (quickstartPhases as readonly string[]).includes(name)
 
-/** What the job says of its phase; in training, the steps. */
-function phaseOf({ supervisor }: Services, run: Run): Phase | null {
+/** What the job says of its phase; in training, the steps. An adaptation knows how many when it has read its data. */
+function phaseOf({ supervisor }: Services, { stage, run }: Stage): Phase | null {
+  if (stage !== 'base') {
+    return { phase: stage, done: run.step, total: run.step === 0 && run.config.steps === 1 ? null : run.config.steps, unit: 'step', etaSeconds: run.etaSeconds }
+  }
   const phase = supervisor.phase(run.id)
   if (phase !== null && phase.phase !== 'train' && isPhase(phase.phase)) return phase
   if (run.mixId === null) return phase
@@ -119,13 +105,15 @@ function phaseOf({ supervisor }: Services, run: Run): Phase | null {
 }
 
 /** The rest of the phase under way, and what the later ones are expected to take. */
-function etaSeconds(services: Services, run: Run, phase: Phase | null): number {
-  const training = run.etaSeconds ?? expectedTraining(services, run)
-  if (phase?.phase === 'train') return training
-  const index = phase === null ? 0 : quickstartPhases.indexOf(phase.phase as (typeof quickstartPhases)[number])
-  const later = quickstartPhases.slice(Math.max(0, index) + (phase === null ? 0 : 1), -1)
-  const own = phase === null ? 0 : (phase.etaSeconds ?? expectedSeconds[phase.phase] ?? 0)
-  return own + later.reduce((sum, name) => sum + expectedSeconds[name]!, 0) + training
+function etaSeconds(services: Services, { begun, until }: Stages, run: Run, phase: Phase | null): number {
+  const base = begun[0]!.run
+  const training = base.status === 'done' ? base.seconds : expectedTraining(services, { ...base, step: 0 })
+  const expected = (name: string): number => expectedSeconds[name] ?? training * (expectedShare[name] ?? 1)
+  const index = phase === null ? 0 : Math.max(0, quickstartPhases.indexOf(phase.phase as (typeof quickstartPhases)[number]))
+  const last = until === 'base' ? quickstartPhases.indexOf('train') : quickstartPhases.length - 1
+  const rest = quickstartPhases.slice(index + 1, last + 1).reduce((sum, name) => sum + expected(name), 0)
+  const unknown = phase?.phase === 'train' ? expectedTraining(services, run) : expected(quickstartPhases[index]!)
+  return (phase?.etaSeconds ?? unknown) + rest
 }
 
 function expectedTraining({ devices }: Services, { config, step }: Run): number {
