@@ -156,7 +156,7 @@ async function openServices(host: Host): Promise<Services & { apiServer: ReturnT
   settleBuilds(services)
   settleSources(services)
   services.supervisor.pump()
-  void keepAdvancing(services)
+  if (host.kind !== 'cli') void keepAdvancing(services)
   return services
 }
 

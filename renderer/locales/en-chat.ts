@@ -75,7 +75,7 @@ export const chat = {
     opposite: 'What is the opposite of hot?',
     day: 'Which day comes after Monday?',
   },
-  empty: { title: 'No model to chat with yet', text: 'Chat needs a checkpoint. The quick start trains a small model in about three minutes.', button: 'Go to the quick start' },
+  empty: { title: 'No model to chat with yet', text: 'Chat needs a checkpoint. The quick start trains a small model in about six minutes.', button: 'Go to the quick start' },
   system: {
     title: 'System prompt',
     placeholder: 'How the model should answer, in this chat',

@@ -75,7 +75,7 @@ export const chat = {
     opposite: 'What is the opposite of hot?',
     day: 'Which day comes after Monday?',
   },
-  empty: { title: '还没有可以对话的模型', text: '对话需要一个检查点。快速开始大约三分钟就能训练出一个小模型。', button: '前往快速开始' },
+  empty: { title: '还没有可以对话的模型', text: '对话需要一个检查点。快速开始大约六分钟就能训练出一个小模型。', button: '前往快速开始' },
   system: {
     title: '系统提示',
     placeholder: '模型在此对话中应如何回答',

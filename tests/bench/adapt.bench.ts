@@ -80,12 +80,14 @@ async function train(core: Core, preset: string, from: string, changes: object =
 }
 
 async function baseOf(core: Core): Promise<string> {
-  const known = (await core.client.quickstart.state()).checkpointId
+  const known = await baseCheckpoint(core)
   if (known !== null) return known
-  await core.client.quickstart.start()
+  await core.client.quickstart.start({ until: 'base' })
   for await (const state of await core.client.quickstart.watch()) if (['done', 'failed'].includes(state.status)) break
-  return (await core.client.quickstart.state()).checkpointId!
+  return (await baseCheckpoint(core))!
 }
+
+const baseCheckpoint = async (core: Core): Promise<string | null> => (await core.client.quickstart.state()).stages[0]?.checkpointId ?? null
 
 async function ladder({ show, note, only }: BenchContext): Promise<void> {
   const libraryPath = only ?? mkdtempSync(join(tmpdir(), 'moe-adapt-'))

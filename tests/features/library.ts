@@ -27,6 +27,10 @@ export function createLibrary(): Library {
   })
   mkdirSync(join(path, 'resources', 'presets'), { recursive: true })
   writeFileSync(join(path, 'resources', 'presets', 'quickstart.json'), JSON.stringify(recipe({ name: 'Quick start', steps: 20 })))
+  for (const [stage, set] of [['sft', 'instructions'], ['dpo', 'preferences']] as const) {
+    const preset = { name: `Quick start · ${stage}`, stage, sequenceLength: 16, sequencesPerStep: 4, steps: 10, checkpointEverySteps: 5, adaptation: { data: [set] } }
+    writeFileSync(join(path, 'resources', 'presets', `quickstart-${stage}.json`), JSON.stringify(preset))
+  }
   const log: string[] = []
   const host = hostOn(path, log)
   return {

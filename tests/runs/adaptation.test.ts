@@ -2,7 +2,7 @@
  * SFT, then DPO and KTO from its checkpoint, as runs of a real core: they learn, say so, save the template, and go on bit for bit after being stopped or
  * killed, with the reference log-probabilities that they stored.
  */
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Core } from '#core/main.ts'
@@ -34,8 +34,6 @@ const adapted = (stage: 'sft' | 'dpo' | 'kto', from: string, changes: object = {
   })
 
 beforeAll(async () => {
-  mkdirSync(join(places.resourcesPath, 'chat-templates'))
-  writeFileSync(join(places.resourcesPath, 'chat-templates/olmoe.json'), readFileSync(join(import.meta.dirname, '../../resources/chat-templates/olmoe.json')))
   const rows = Array.from({ length: 100 }, (_, i) => ({ prompt: `${i}?`, chosen: `${i}!`, rejected: `not ${i}` }))
   writeFileSync(join(places.resourcesPath, 'pairs.jsonl'), rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
   ;({ core, killRunner } = await openCore(places))

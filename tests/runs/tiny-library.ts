@@ -3,7 +3,7 @@
  * small that a step takes milliseconds. Everything that runs on them is the real thing: core, runner process, kernels, files.
  */
 import { createHash } from 'node:crypto'
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createRandom } from '#core/shared/random.ts'
@@ -18,6 +18,25 @@ function sentences(stream: string, subjects: string[], verbs: string[], count: n
   return Array.from({ length: count }, () => `The ${pick(subjects)} ${pick(verbs)} the ${pick(subjects)}.`).join(' ')
 }
 
+/** The built-in sets and recipes of SFT and DPO, as tiny; the chat template is the real one. */
+function writeAdaptation(resources: string): void {
+  mkdirSync(join(resources, 'adaptation'))
+  mkdirSync(join(resources, 'chat-templates'))
+  copyFileSync(join(import.meta.dirname, '../../resources/chat-templates/olmoe.json'), join(resources, 'chat-templates/olmoe.json'))
+  const numbers = Array.from({ length: 100 }, (_, i) => i)
+  const lines = (rows: object[]): string => rows.map((row) => `${JSON.stringify(row)}\n`).join('')
+  writeFileSync(join(resources, 'adaptation/instructions.jsonl'), lines(numbers.map((i) => ({ prompt: `${i}?`, response: `${i}!` }))))
+  writeFileSync(join(resources, 'adaptation/preferences.jsonl'), lines(numbers.map((i) => ({ prompt: `${i}?`, chosen: `${i}!`, rejected: `not ${i}` }))))
+  for (const [stage, data] of [['sft', 'instructions'], ['dpo', 'preferences']] as const) {
+    const preset = {
+      name: `Quick start · ${stage}`, stage, sequenceLength: 48, sequencesPerStep: 8, sequencesPerMicroBatch: 4, steps: 1, loadBalanceWeight: 0, routerZWeight: 0, threads: 2,
+      optimizer: { peakLearningRate: stage === 'sft' ? 5e-3 : 1e-3, minLearningRate: 0, schedule: 'linear', weightDecay: 0 }, evaluateEverySteps: 20, checkpointEverySteps: 20,
+      adaptation: { data: [data], epochs: 3, warmupShare: 0.1, heldOutShare: 0.2 },
+    }
+    writeFileSync(join(resources, `presets/quickstart-${stage}.json`), JSON.stringify(preset))
+  }
+}
+
 /** A fresh library folder beside resources that hold a tiny sample. */
 export function makeTinyLibrary(): TinyLibrary {
   const root = mkdtempSync(join(tmpdir(), 'moe-tiny-'))
@@ -25,6 +44,7 @@ export function makeTinyLibrary(): TinyLibrary {
   mkdirSync(data, { recursive: true })
   mkdirSync(join(root, 'resources/presets'))
   writeFileSync(join(root, 'resources/presets/quickstart.json'), JSON.stringify(tinyConfig({ name: 'Quick start' })))
+  writeAdaptation(join(root, 'resources'))
   const domains = [
     { name: 'animals', texts: Array.from({ length: 40 }, (_, i) => sentences(`a${i}`, ['cat', 'dog', 'whale', 'horse'], ['sees', 'follows', 'likes'], 60)) },
     { name: 'numbers', texts: Array.from({ length: 40 }, (_, i) => Array.from({ length: 120 }, (_, n) => `${i + n} + ${n} = ${i + 2 * n}`).join('\n')) },

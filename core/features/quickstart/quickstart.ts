@@ -4,7 +4,7 @@ import { quickstartPhases, type QuickstartState } from '#core/shared/quickstart.
 import type { Phase, Run } from '#core/shared/runs.ts'
 import { api } from '../api.ts'
 import type { RunNews, Services } from '../services.ts'
-import { beginAnew, beginStage, nextStage, readStages, type Stage, type Stages } from './stages.ts'
+import { beginAnew, beginStage, goUntil, keepAdvancing, nextStage, readStages, type Stage, type Stages } from './stages.ts'
 
 const idle: QuickstartState = { status: 'idle', phase: null, runId: null, checkpointId: null, stages: [], etaSeconds: null, startedAt: null, error: null }
 
@@ -40,9 +40,13 @@ async function start(services: Services, until: 'base' | 'dpo'): Promise<void> {
   const last = stages.begun.at(-1)
   const before = stages.begun.at(-2)
   if (next !== null) beginStage(services, next.stage, next.from, until)
-  else if (last !== undefined && ['stopped', 'interrupted'].includes(last.run.status) && (last.run.resumableStep ?? 0) > 0) await services.supervisor.resume(last.run.id)
-  else if (last !== undefined && last.run.status !== 'done' && before?.checkpointId != null) beginStage(services, last.stage, before.checkpointId, until)
+  else if (last !== undefined && ['stopped', 'interrupted'].includes(last.run.status) && (last.run.resumableStep ?? 0) > 0) {
+    goUntil(services, until)
+    await services.supervisor.resume(last.run.id)
+  } else if (last !== undefined && last.run.status !== 'done' && before?.checkpointId != null) beginStage(services, last.stage, before.checkpointId, until)
   else beginAnew(services, until)
+  // Of the commands only the one that asks for it goes on by itself (core/main.ts).
+  if (services.host.kind === 'cli') void keepAdvancing(services)
 }
 
 async function* watchState(services: Services, news: AsyncGenerator<RunNews>): AsyncGenerator<QuickstartState, void> {

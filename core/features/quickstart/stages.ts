@@ -64,6 +64,11 @@ export function beginAnew({ host, store, supervisor }: Parts, until: QuickstartS
   writeSetting(store, rememberedKey, { until, runIds: [], error: null } satisfies Remembered)
 }
 
+/** Sets how far it is to go; what has begun stays. */
+export function goUntil(services: Parts, until: QuickstartStage): void {
+  writeSetting(services.store, rememberedKey, { ...remembered(services), until } satisfies Remembered)
+}
+
 /** Begins a stage after the first, in place of whatever run it and later ones had. */
 export function beginStage(services: Parts, stage: QuickstartStage, from: string, until: QuickstartStage): void {
   const { host, store, supervisor } = services
@@ -86,7 +91,7 @@ export function advance(services: Parts): void {
   }
 }
 
-/** Advances whenever a run ends, from now on. */
+/** Advances whenever a run ends, until the core closes. */
 export async function keepAdvancing(services: Services): Promise<void> {
   const news = services.events.watch(undefined)
   advance(services)
