@@ -90,12 +90,26 @@ test('from dropped folders to a built mix, and a run on it', async () => {
   await page.getByLabel('Licence').fill('CC0-1.0')
   await page.getByLabel('Licence').press('Enter')
   await look('data-sources')
+  // Another field is read at once, and the one before again.
+  const readFrom = async (field: string): Promise<void> => {
+    await page.getByRole('combobox', { name: label }).click()
+    await page.getByRole('option', { name: new RegExp(`^${field} `) }).click()
+    await expect.poll(async () => (await stories!()).state === 'ready' && (await stories!()).report?.mapping?.text, { timeout: 20_000 }).toBe(field)
+  }
+  await readFrom('title')
+  expect((await stories!()).report).toMatchObject({ badRows: [], examples: [{ text: 'Story 0' }, {}, {}] })
+  await readFrom('body')
   await page.getByRole('button', { name: 'Skip this row' }).click()
   await page.getByText('1 row cannot be used').waitFor({ state: 'hidden' })
   expect((await stories!()).spec).toMatchObject({ licence: 'CC0-1.0', skipBadRows: 1 })
 
   await page.getByRole('button', { name: 'Filters' }).click()
   await page.getByText('120 of 122 documents stay').waitFor({ timeout: 30_000 })
+  // The tasks that are compared are listed; one that is left out stays out.
+  const tasks = page.getByRole('group', { name: 'Tasks that are compared' })
+  await tasks.getByText(/of \d+ items are long enough/).first().waitFor()
+  await tasks.getByRole('checkbox', { name: 'Opposites' }).click()
+  await expect.poll(async () => (await client.builds.list())[0]!.draft.filters.contamination!.tasks).toEqual(['arithmetic', 'common-facts', 'common-facts-letters', 'short-texts'])
   await page.getByText('Dropped only').click()
   await look('data-filters')
   await page.getByLabel('At least').first().fill('300')
