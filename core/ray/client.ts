@@ -2,6 +2,9 @@
  * Ray's job REST API: submit, state, log, stop. One request per call and no state of its own. What can go wrong has a code each: nobody there
  * (ray.unreachable), somebody else there (ray.notRay), Ray refusing (ray.refused). RAY_AUTH_TOKEN is sent as Ray's own clients send it.
  */
+import { once } from 'node:events'
+import http from 'node:http'
+import https from 'node:https'
 import { z } from 'zod'
 import type { ClusterAnswer } from '#core/shared/clusters.ts'
 import { AppError } from '#core/shared/errors.ts'
@@ -32,8 +35,8 @@ const shownLength = 300
 const firstWords = (text: string): string => (text.trim().split('\n').findLast((line) => line.trim() !== '') ?? '').slice(0, shownLength)
 
 function unreachable(address: string, error: unknown): AppError {
-  const cause = (error as { cause?: { code?: string; message?: string } }).cause
-  const found = error instanceof DOMException && error.name === 'TimeoutError' ? `no answer in ${waitMs / 1000} s` : (cause?.code ?? cause?.message ?? (error instanceof Error ? error.message : String(error)))
+  const { code, message, name } = error as NodeJS.ErrnoException
+  const found = name === 'AbortError' ? `no answer in ${waitMs / 1000} s` : (code ?? message)
   return new AppError('ray.unreachable', `${address}: nobody answers (${found})`, {
     params: { address, found },
     hint: "Start Ray there with its dashboard (ray start --head --dashboard-host 0.0.0.0), or forward the dashboard's port (8265) to this machine.",
@@ -49,13 +52,21 @@ const refused = (address: string, status: number, text: string): AppError =>
 
 type Answer = { status: number; text: string }
 
+/** One request. Not by fetch: it names itself a browser's (sec-fetch-mode), from which Ray takes no POST. */
 async function ask(address: string, method: string, path: string, body?: unknown): Promise<Answer> {
   const token = process.env.RAY_AUTH_TOKEN
-  const headers = { ...(body !== undefined && { 'content-type': 'application/json' }), ...(token !== undefined && token !== '' && { authorization: `Bearer ${token}` }) }
+  const text = body === undefined ? null : JSON.stringify(body)
+  const headers = {
+    ...(text !== null && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
+    ...(token !== undefined && token !== '' && { authorization: `Bearer ${token}` }),
+  }
   try {
-    const url = `${address.replace(/\/+$/, '')}${path}`
-    const response = await fetch(url, { method, headers, ...(body !== undefined && { body: JSON.stringify(body) }), redirect: 'error', signal: AbortSignal.timeout(waitMs) })
-    return { status: response.status, text: await response.text() }
+    const url = new URL(`${address.replace(/\/+$/, '')}${path}`)
+    const request = (url.protocol === 'https:' ? https : http).request(url, { method, headers, signal: AbortSignal.timeout(waitMs) })
+    request.end(text ?? undefined)
+    const [response] = (await once(request, 'response')) as [http.IncomingMessage]
+    const chunks = (await response.toArray()) as Buffer[]
+    return { status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') }
   } catch (error) {
     throw unreachable(address, error)
   }
@@ -63,7 +74,7 @@ async function ask(address: string, method: string, path: string, body?: unknown
 
 /** The answer held against what Ray says. */
 function read<S extends z.ZodType>(address: string, { status, text }: Answer, schema: S): z.output<S> {
-  if (status >= 400) throw refused(address, status, text)
+  if (status < 200 || status >= 300) throw refused(address, status, text)
   let json: unknown
   try {
     json = JSON.parse(text)

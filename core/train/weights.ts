@@ -50,7 +50,8 @@ export function initialSource(config: ModelConfig, seed: number): ModelSource {
       const { tensor, elementOffset } = places.get(name)!
       if (last?.tensor !== tensor) {
         last = { tensor, values: new Float32Array(elementCount(tensor)) }
-        initialValues(config, tensor, seed)(last.values)
+        const fill = initialValues(config, tensor, seed)
+        for (let at = 0; at < last.values.length; at += pieceElements) fill(last.values.subarray(at, at + pieceElements))
       }
       return last.values.subarray(elementOffset, elementOffset + elementCount(shape))
     },
