@@ -2,6 +2,7 @@
 import { analyses } from './en-analyses.ts'
 import { apiServer } from './en-api-server.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './en-data.ts'
+import { clusters } from './en-clusters.ts'
 import { devices, probe, runningOn } from './en-devices.ts'
 import { evaluations } from './en-evaluations.ts'
 import { errorHints, errors } from './en-errors.ts'
@@ -129,6 +130,7 @@ export const en = {
     missing: { title: 'This run is not there', back: 'All runs' },
   },
   phase: {
+    cluster: { weights: 'Writing the first weights', tokens: 'Copying tokens', order: 'Writing the order of the data', pending: 'Waiting for the cluster', starting: 'The cluster starts the script' },
     sample: 'Preparing sample data',
     tokenizer: 'Training the tokenizer',
     mix: 'Writing token files',
@@ -253,6 +255,7 @@ export const en = {
     size: 'Size',
     sizeHelp: 'Sets everything below: width, experts, learning rate, batch and length of training. The last one is the paper’s model.',
     field: {
+      cluster: 'Cluster',
       name: 'Name',
       mix: 'Mix',
       steps: 'Steps',
@@ -380,6 +383,7 @@ export const en = {
   sources,
   tokenizer,
   devices,
+  clusters,
   runningOn,
   probe,
   paper: experiments,

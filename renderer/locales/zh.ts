@@ -3,6 +3,7 @@ import type { en } from './en.ts'
 import { analyses } from './zh-analyses.ts'
 import { apiServer } from './zh-api-server.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './zh-data.ts'
+import { clusters } from './zh-clusters.ts'
 import { devices, probe, runningOn } from './zh-devices.ts'
 import { evaluations } from './zh-evaluations.ts'
 import { errorHints, errors } from './zh-errors.ts'
@@ -130,6 +131,7 @@ export const zh: typeof en = {
     missing: { title: '没有这个训练', back: '全部训练' },
   },
   phase: {
+    cluster: { weights: '写入初始权重', tokens: '复制词元', order: '写入数据顺序', pending: '等待集群', starting: '集群正在启动脚本' },
     sample: '正在准备样本数据',
     tokenizer: '正在训练分词器',
     mix: '正在写入词元文件',
@@ -254,6 +256,7 @@ export const zh: typeof en = {
     size: '规模',
     sizeHelp: '决定下面的一切：宽度、专家、学习率、批次和训练长度。最后一个是论文的模型。',
     field: {
+      cluster: '集群',
       name: '名称',
       mix: '混合',
       steps: '步数',
@@ -381,6 +384,7 @@ export const zh: typeof en = {
   sources,
   tokenizer,
   devices,
+  clusters,
   runningOn,
   probe,
   paper: experiments,
