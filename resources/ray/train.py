@@ -65,7 +65,7 @@ class Router:
         self.logits.clear()
         probabilities = logits.softmax(-1)
         experts = logits.shape[-1]
-        counts = F.one_hot(probabilities.topk(self.per_token).indices, experts).sum((1, 2)).float()
+        counts = torch.stack([chosen.flatten().bincount(minlength=experts) for chosen in probabilities.topk(self.per_token).indices]).float()
         dist.all_reduce(counts)
         shares = counts / counts.sum(-1, keepdim=True)
         balance = experts * (shares * probabilities.mean(1)).sum(-1).mean()
