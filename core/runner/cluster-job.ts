@@ -20,6 +20,8 @@ const pollMs = 1000
 /** Until the first step the script's log is what there is to see. */
 const logEveryMs = 5000
 const shownLines = 30
+// eslint-disable-next-line no-control-regex
+const colours = /\x1b\[[0-9;]*m/g
 
 const folderOf = ({ config, runId }: ClusterJob): string => join(resolve(config.cluster!.folder), `moe-${runId}`)
 const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`
@@ -71,7 +73,7 @@ function createLogReader(client: RayClient, submissionId: string, context: JobCo
   let told = 0
   let isFirst = skip
   return async (level) => {
-    const lines = (await client.log(submissionId)).split('\n').map((line) => line.trimEnd()).filter((line) => line.trim() !== '')
+    const lines = (await client.log(submissionId)).replace(colours, '').split(/[\r\n]+/).map((line) => line.trimEnd()).filter((line) => line.trim() !== '')
     if (isFirst && level === 'info') told = lines.length
     isFirst = false
     // What the script says of its steps has come as numbers already.
