@@ -89,7 +89,7 @@ describe.skipIf(reason !== undefined)(`a run on a real Ray${reason === undefined
       const [a, b] = await Promise.all([local.id, id].map(async (of) => (await core.client.runs.metrics({ id: of, keys: [key] }))[0]!))
       expect(b!.steps, key).toEqual(a!.steps)
       const difference = Math.max(...a!.values.map((value, i) => Math.abs(value - b!.values[i]!) / Math.max(1, Math.abs(value))))
-      expect(difference, key).toBeLessThan(2e-3)
+      expect(difference, key).toBeLessThan(1e-4)
     }
     const [newest] = await core.client.checkpoints.list({ runId: id })
     expect(newest).toMatchObject({ step: 24, valid: true })
