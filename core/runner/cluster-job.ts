@@ -20,7 +20,6 @@ const pollMs = 1000
 /** Until the first step the script's log is what there is to see. */
 const logEveryMs = 5000
 const shownLines = 30
-// eslint-disable-next-line no-control-regex
 const colours = /\x1b\[[0-9;]*m/g
 
 const folderOf = ({ config, runId }: ClusterJob): string => join(resolve(config.cluster!.folder), `moe-${runId}`)
