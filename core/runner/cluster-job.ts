@@ -17,6 +17,7 @@ import { phaseSender, Stopped, untilStopped } from './progress.ts'
 type ClusterJob = Extract<Job, { kind: 'cluster' }>
 
 const pollMs = 1000
+const submitTries = 30
 /** Until the first step the script's log is what there is to see. */
 const logEveryMs = 5000
 const shownLines = 30
@@ -30,6 +31,19 @@ function entrypointOf({ config, runId }: ClusterJob): string {
   const { python, clusterFolder, folder } = config.cluster!
   const there = clusterFolder === null ? resolve(folder) : clusterFolder.replace(/\/+$/, '')
   return `${python} ${quoted(`${there}/moe-${runId}/train.py`)}`
+}
+
+/** Submits; a Ray that has just begun has no agent for jobs yet, which it says. */
+async function submit(client: RayClient, job: Parameters<RayClient['submit']>[0], context: JobContext): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await client.submit(job)
+    } catch (error) {
+      const comesLater = error instanceof AppError && error.code === 'ray.refused' && error.message.includes('try again later')
+      if (!comesLater || tries === submitTries || context.stopRequest() !== 'none') throw error
+      await new Promise((resolve) => setTimeout(resolve, pollMs))
+    }
+  }
 }
 
 /** Writes and submits the job; gives the id that Ray knows it by, which is in the folder before Ray has it. */
@@ -56,7 +70,7 @@ async function begin(job: ClusterJob, client: RayClient, context: JobContext): P
   })
   const submissionId = `moe-${job.runId}-${Date.now().toString(36)}`
   await writeFileAtomic(join(folder, 'submission.json'), [JSON.stringify({ submissionId, address: config.cluster!.address })])
-  await client.submit({ submissionId, entrypoint: entrypointOf(job), environment: { RAY_DEDUP_LOGS: '0', PYTHONUNBUFFERED: '1' }, metadata: { name: config.name } })
+  await submit(client, { submissionId, entrypoint: entrypointOf(job), environment: { RAY_DEDUP_LOGS: '0', PYTHONUNBUFFERED: '1' }, metadata: { name: config.name } }, context)
   context.log('info', `submitted to Ray ${rayVersion} at ${config.cluster!.address} as ${submissionId}`)
   return submissionId
 }

@@ -52,9 +52,9 @@ describe.skipIf(reason !== undefined)(`a run on a real Ray${reason === undefined
     library = makeTinyLibrary()
     mkdirSync(join(library.resourcesPath, 'ray'), { recursive: true })
     cpSync(resolve(import.meta.dirname, '../../resources/ray/train.py'), join(library.resourcesPath, 'ray/train.py'))
-    const [port, dashboard] = [await freePort(), await freePort()]
+    const [port, dashboard, agent] = [await freePort(), await freePort(), await freePort()]
     address = `http://127.0.0.1:${dashboard}`
-    const args = ['start', '--head', '--block', `--port=${port}`, '--num-cpus=2', '--include-dashboard=true', '--dashboard-host=127.0.0.1', `--dashboard-port=${dashboard}`, '--disable-usage-stats', '--object-store-memory=200000000', `--temp-dir=${join(folder, 'r')}`]
+    const args = ['start', '--head', '--block', `--port=${port}`, '--num-cpus=2', '--include-dashboard=true', '--dashboard-host=127.0.0.1', `--dashboard-port=${dashboard}`, `--dashboard-agent-listen-port=${agent}`, '--disable-usage-stats', '--object-store-memory=200000000', `--temp-dir=${join(folder, 'r')}`]
     ray = spawn(python, ['-m', 'ray.scripts.scripts', ...args], { stdio: 'ignore', env: { ...process.env, RAY_USAGE_STATS_ENABLED: '0' } })
     for (let tries = 0; ; tries++) {
       if (await rayClient(address).check().then(() => true, () => false)) break
