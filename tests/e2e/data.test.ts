@@ -16,7 +16,7 @@ const folder = mkdtempSync(join(tmpdir(), 'moe-drop-'))
 
 beforeAll(async () => {
   writeTexts()
-  workbench = await openWorkbench({ empty: true })
+  workbench = await openWorkbench({ empty: true, prepare: writeTasks })
   await workbench.served.core.client.system.updateSettings({ theme: 'system', language: 'en' })
   await workbench.page.reload()
 })
@@ -24,6 +24,14 @@ afterAll(async () => {
   await workbench?.close()
   rmSync(folder, { recursive: true, force: true })
 })
+
+/** Two tasks of the library's own. */
+function writeTasks(libraryPath: string): void {
+  mkdirSync(join(libraryPath, 'tasks'), { recursive: true })
+  const write = (task: string, title: string, questions: string[]): void => writeFileSync(join(libraryPath, 'tasks', `${task}.jsonl`), [{ task, title, kind: 'generate' }, ...questions.map((question) => ({ question, answers: ['four'] }))].map((row) => JSON.stringify(row)).join('\n'))
+  write('riddles', 'Riddles', ['What goes on so many legs in the morning and on two at noon', 'What has legs'])
+  write('sums', 'Short sums', ['What is two and two'])
+}
 
 /** Sentences that differ, so that no filter finds them alike. */
 function writeTexts(): void {
@@ -105,6 +113,11 @@ test('from dropped folders to a built mix, and a run on it', async () => {
 
   await page.getByRole('button', { name: 'Filters' }).click()
   await page.getByText('120 of 122 documents stay').waitFor({ timeout: 30_000 })
+  // The tasks that are compared are listed; one that is left out stays out.
+  const tasks = page.getByRole('group', { name: 'Tasks that are compared' })
+  await tasks.getByText('1 of 2 items are long enough').waitFor()
+  await tasks.getByRole('checkbox', { name: 'Short sums' }).click()
+  await expect.poll(async () => (await client.builds.list())[0]!.draft.filters.contamination!.tasks).toEqual(['riddles'])
   await page.getByText('Dropped only').click()
   await look('data-filters')
   await page.getByLabel('At least').first().fill('300')
