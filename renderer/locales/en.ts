@@ -1,7 +1,9 @@
 /** English: the reference catalogue. `{name}` are values; ` | ` separates singular and plural. */
 import { analyses, expert, routing } from './en-analyses.ts'
 import { apiServer } from './en-api-server.ts'
+import { chat } from './en-chat.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './en-data.ts'
+import { clusters } from './en-clusters.ts'
 import { devices, probe, runningOn } from './en-devices.ts'
 import { evaluations } from './en-evaluations.ts'
 import { errorHints, errors } from './en-errors.ts'
@@ -14,7 +16,7 @@ export const en = {
   app: { name: 'MoE Workbench', skip: 'Skip to content' },
   nav: { label: 'Main', home: 'Home', data: 'Data', runs: 'Runs', experiments: 'Experiments', chat: 'Chat', analyses: 'Experts', evaluations: 'Evaluate', devices: 'Devices', settings: 'Settings' },
   common: { cancel: 'Cancel', freed: '{bytes} freed.' },
-  copy: { copy: 'Copy', copied: 'Copied' },
+  copy: { copy: 'Copy', copied: 'Copied', code: 'Copy code' },
   time: { seconds: '{s} s', minutes: '{m} min {s} s', hours: '{h} h {m} min', days: '{d} d {h} h', justNow: 'just now' },
   unit: { sources: 'sources', step: 'steps', merges: 'merges', documents: 'documents', files: 'files', tokens: 'tokens' },
   connection: {
@@ -130,6 +132,7 @@ export const en = {
     missing: { title: 'This run is not there', back: 'All runs' },
   },
   phase: {
+    cluster: { weights: 'Writing the first weights', tokens: 'Copying tokens', order: 'Writing the order of the data', pending: 'Waiting for the cluster', starting: 'The cluster starts the script' },
     sample: 'Preparing sample data',
     tokenizer: 'Training the tokenizer',
     mix: 'Writing token files',
@@ -224,66 +227,7 @@ export const en = {
   },
   configuration: { run: 'Run', mix: 'Mix', created: 'Created', copy: 'Copy recipe', recipe: 'Recipe of the run as JSON' },
   newRun,
-  chat: {
-    list: 'Chats',
-    new: 'New chat',
-    newTitle: 'New chat',
-    untitled: 'Empty chat',
-    delete: 'Delete chat',
-    deleteOf: 'Delete chat “{title}”',
-    deleteTitle: 'Delete this chat?',
-    deleteText: '“{title}” and its messages are deleted. This cannot be undone.',
-    checkpoint: 'Checkpoint',
-    checkpointName: '{run} · step {step}',
-    checkpointGone: 'Its checkpoint was deleted',
-    placeholder: 'Begin a text for the model to continue',
-    baseModel: 'A base model continues text; it does not answer questions yet.',
-    send: 'Continue',
-    sendKeys: '{keys} to send',
-    stop: 'Stop',
-    regenerate: 'Try again',
-    copy: 'Copy reply',
-    routing: 'See its routing',
-    transcript: 'Transcript',
-    writing: 'The model is writing.',
-    finished: 'The reply is complete.',
-    loading: 'Loading the model …',
-    emptyReply: 'The model ended at once: it took the text for finished.',
-    failedEmpty: 'The reply failed before its first token.',
-    tokens: '{n} token | {n} tokens',
-    speed: '{n} tokens/s',
-    firstToken: 'first token {n} ms',
-    seed: 'seed {n}',
-    end: { length: 'reached the length limit', stopped: 'stopped', failed: 'failed' },
-    role: { user: 'Your text', model: 'The model’s continuation' },
-    tokenLabel: '{text}, probability {probability}',
-    space: 'white space',
-    tokenId: 'token {id}',
-    partOfCharacter: 'part of a character',
-    probability: 'Probability',
-    experts: 'Experts by layer, with gate weights',
-    start: {
-      title: 'Begin a sentence',
-      text: 'The model carries your text on, token by token. Point at any token of its reply to see how likely it was and which experts made it.',
-    },
-    example: {
-      story: 'It was a bright morning in spring, and the old house by the river',
-      speech: 'My friends, today we stand at the beginning of',
-      code: 'export function add(a: number, b: number)',
-    },
-    empty: { title: 'No model to chat with yet', text: 'Chat needs a checkpoint. The quick start trains a small model in about three minutes.', button: 'Go to the quick start' },
-    colour: { label: 'Colour of tokens', none: 'No colours', probability: 'By surprise', expert: 'By top expert, layer {layer}' },
-    sampling: {
-      title: 'Sampling',
-      temperature: 'Temperature',
-      greedy: 'Greedy: always the most likely token.',
-      topP: 'Top-p',
-      maxTokens: 'Length limit',
-      seed: 'Seed',
-      random: 'random',
-      reset: 'Back to the defaults',
-    },
-  },
+  chat,
   settings: {
     appearance: 'Appearance',
     theme: { label: 'Theme', system: 'System', light: 'Light', dark: 'Dark' },
@@ -315,6 +259,7 @@ export const en = {
   sources,
   tokenizer,
   devices,
+  clusters,
   runningOn,
   probe,
   paper: experiments,

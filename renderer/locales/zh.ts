@@ -2,7 +2,9 @@
 import type { en } from './en.ts'
 import { analyses, expert, routing } from './zh-analyses.ts'
 import { apiServer } from './zh-api-server.ts'
+import { chat } from './zh-chat.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './zh-data.ts'
+import { clusters } from './zh-clusters.ts'
 import { devices, probe, runningOn } from './zh-devices.ts'
 import { evaluations } from './zh-evaluations.ts'
 import { errorHints, errors } from './zh-errors.ts'
@@ -15,7 +17,7 @@ export const zh: typeof en = {
   app: { name: 'MoE Workbench', skip: '跳到正文' },
   nav: { label: '主导航', home: '首页', data: '数据', runs: '训练', experiments: '实验', chat: '对话', analyses: '专家', evaluations: '评测', devices: '设备', settings: '设置' },
   common: { cancel: '取消', freed: '已释放 {bytes}。' },
-  copy: { copy: '复制', copied: '已复制' },
+  copy: { copy: '复制', copied: '已复制', code: '复制代码' },
   time: { seconds: '{s} 秒', minutes: '{m} 分 {s} 秒', hours: '{h} 小时 {m} 分', days: '{d} 天 {h} 小时', justNow: '刚刚' },
   unit: { sources: '个数据源', step: '步', merges: '次合并', documents: '篇文档', files: '个文件', tokens: '个词元' },
   connection: {
@@ -131,6 +133,7 @@ export const zh: typeof en = {
     missing: { title: '没有这个训练', back: '全部训练' },
   },
   phase: {
+    cluster: { weights: '写入初始权重', tokens: '复制词元', order: '写入数据顺序', pending: '等待集群', starting: '集群正在启动脚本' },
     sample: '正在准备样本数据',
     tokenizer: '正在训练分词器',
     mix: '正在写入词元文件',
@@ -225,66 +228,7 @@ export const zh: typeof en = {
   },
   configuration: { run: '训练', mix: '混合', created: '创建时间', copy: '复制配方', recipe: '训练配方（JSON）' },
   newRun,
-  chat: {
-    list: '对话列表',
-    new: '新对话',
-    newTitle: '新对话',
-    untitled: '空对话',
-    delete: '删除对话',
-    deleteOf: '删除对话“{title}”',
-    deleteTitle: '删除此对话？',
-    deleteText: '将删除“{title}”及其消息，且无法撤销。',
-    checkpoint: '检查点',
-    checkpointName: '{run} · 第 {step} 步',
-    checkpointGone: '它的检查点已被删除',
-    placeholder: '写一个开头，让模型续写',
-    baseModel: '基座模型只会续写文本，还不会回答问题。',
-    send: '续写',
-    sendKeys: '{keys} 发送',
-    stop: '停止',
-    regenerate: '重试',
-    copy: '复制回复',
-    routing: '查看路由',
-    transcript: '对话记录',
-    writing: '模型正在写。',
-    finished: '回复已完成。',
-    loading: '正在载入模型……',
-    emptyReply: '模型立即结束了：它认为文本已经完整。',
-    failedEmpty: '回复在第一个词元之前就失败了。',
-    tokens: '{n} 个词元 | {n} 个词元',
-    speed: '{n} 词元/秒',
-    firstToken: '首个词元 {n} 毫秒',
-    seed: '种子 {n}',
-    end: { length: '已达长度上限', stopped: '已停止', failed: '失败' },
-    role: { user: '你的文本', model: '模型的续写' },
-    tokenLabel: '{text}，概率 {probability}',
-    space: '空白',
-    tokenId: '词元 {id}',
-    partOfCharacter: '字符的一部分',
-    probability: '概率',
-    experts: '各层的专家及其门控权重',
-    start: {
-      title: '写一个开头',
-      text: '模型会逐个词元地续写你的文本。把指针移到回复中的任意词元上，就能看到它的概率和生成它的专家。',
-    },
-    example: {
-      story: 'It was a bright morning in spring, and the old house by the river',
-      speech: 'My friends, today we stand at the beginning of',
-      code: 'export function add(a: number, b: number)',
-    },
-    empty: { title: '还没有可以对话的模型', text: '对话需要一个检查点。快速开始大约三分钟就能训练出一个小模型。', button: '前往快速开始' },
-    colour: { label: '词元颜色', none: '不着色', probability: '按意外程度', expert: '按首选专家，第 {layer} 层' },
-    sampling: {
-      title: '采样',
-      temperature: '温度',
-      greedy: '贪心：总是选最可能的词元。',
-      topP: 'Top-p',
-      maxTokens: '长度上限',
-      seed: '随机种子',
-      random: '随机',
-      reset: '恢复默认值',
-    },
-  },
+  chat,
   settings: {
     appearance: '外观',
     theme: { label: '主题', system: '跟随系统', light: '浅色', dark: '深色' },
@@ -316,6 +260,7 @@ export const zh: typeof en = {
   sources,
   tokenizer,
   devices,
+  clusters,
   runningOn,
   probe,
   paper: experiments,
