@@ -5,6 +5,9 @@
 import { createRouter, createWebHashHistory } from 'vue-router'
 import HomePage from './features/home/HomePage.vue'
 
+/** The page that is opened most, with the charts: fetched while nothing else is to be done, so that no opening of a run waits for code. */
+const runPage = () => import('./features/runs/RunPage.vue')
+
 declare module 'vue-router' {
   // A module's own type is extended by an interface of its name only.
   // eslint-disable-next-line @typescript-eslint/consistent-type-definitions
@@ -43,7 +46,7 @@ export const router = createRouter({
     {
       path: '/runs/:id/:tab(overview|experts|checkpoints|samples|history|log|configuration)?',
       name: 'run',
-      component: () => import('./features/runs/RunPage.vue'),
+      component: runPage,
       props: (to) => ({ id: to.params.id, tab: to.params.tab || 'overview' }),
       meta: { title: 'run.title', section: 'runs' },
     },
@@ -76,3 +79,5 @@ export const router = createRouter({
     { path: '/:rest(.*)*', name: 'notFound', component: () => import('./shell/NotFoundPage.vue'), meta: { title: 'notFound.title' } },
   ],
 })
+
+void router.isReady().then(() => requestIdleCallback(() => void runPage().catch(() => {})))

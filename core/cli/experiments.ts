@@ -1,6 +1,7 @@
 /** `moe experiments`: the paper's controlled experiments from the command line: list them, run one to its end, show what came out. */
 import type { Core } from '#core/main.ts'
 import { experimentInputSchema, type ExperimentResult } from '#core/shared/experiments.ts'
+import { halfInterval } from '#core/shared/experiment-results.ts'
 import { templateOf, templates } from '#core/shared/experiment-templates.ts'
 import { followRun, withCore } from './core.ts'
 import { UsageError, type Command, type Context } from './command.ts'
@@ -25,24 +26,29 @@ export const experimentsList: Command = {
     ].join('\n'),
 }
 
-/** What a table of one experiment shows: our held-out losses beside the paper's. */
-function table({ experiment, arms, verdict, difference }: ExperimentResult): string {
+const verdictWords: Record<ExperimentResult['verdict'], string> = {
+  pending: 'pending', oneSeed: 'one seed, so nothing is known of noise and there is no verdict', agrees: 'agrees', differs: 'differs', undecided: 'undecided',
+}
+
+/** What a table of one experiment shows: our held-out losses beside the paper's, differences with their 95 % interval over seeds. */
+function table({ experiment, arms, verdict, difference, halfInterval: half }: ExperimentResult): string {
   const { section, paper } = templateOf(experiment.input.template)
   const [metric] = paper.metrics
   const number = (value: number | null | undefined, digits = 3): string => (value === null || value === undefined ? '–' : value.toFixed(digits))
   const signed = (value: number): string => `${value < 0 ? '−' : '+'}${number(Math.abs(value), 4)}`
+  const within = (value: number | null): string => (value === null ? '' : ` ± ${number(value, 4)}`)
   const rows = arms.map(({ arm, validation, difference: toBetter, tokensPerSecond, activeParameters, totalParameters, tokensToReach }) =>
     [
       arm.padEnd(12),
       `${(activeParameters / 1e6).toFixed(2)} M of ${(totalParameters / 1e6).toFixed(2)} M`.padEnd(20),
       `${number(validation?.mean, 4)} (${number(validation?.min)}–${number(validation?.max)}, ${validation?.count ?? 0} seeds)`.padEnd(32),
-      (toBetter === null ? '' : `${signed(toBetter.mean)}${toBetter.deviation === null ? '' : ` ± ${number(toBetter.deviation, 4)}`} to ${paper.better}`).padEnd(28),
+      (toBetter === null ? '' : `${signed(toBetter.mean)}${within(halfInterval(toBetter))} to ${paper.better}`).padEnd(28),
       `${number(tokensPerSecond?.mean, 0)} tokens/s`.padEnd(18),
       tokensToReach === null ? ''.padEnd(28) : `reaches ${tokensToReach.arm} at ${(100 * tokensToReach.ratio).toFixed(0)} %`.padEnd(28),
       `paper ${metric?.name}: ${number(metric?.byArm[arm])}`,
     ].join('  '),
   )
-  return [`${experiment.input.template} (§${section}), experiment ${experiment.id}`, ...rows, `${paper.better} is better in the paper; here its difference is ${number(difference, 4)}: ${verdict}`].join('\n')
+  return [`${experiment.input.template} (§${section}), experiment ${experiment.id}`, ...rows, `${paper.better} is better in the paper; here its difference is ${difference === null ? '–' : signed(difference)}${within(half)}${half === null ? '' : ' (95 %)'}: ${verdictWords[verdict]}`].join('\n')
 }
 
 async function follow(core: Core, id: string, context: Context): Promise<ExperimentResult> {

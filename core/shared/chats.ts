@@ -17,7 +17,7 @@ export const samplingSchema = z.object({
 })
 export type Sampling = z.infer<typeof samplingSchema>
 
-/** One generated token: its text (may be empty inside a multi-byte character), the probability it had, and per layer its experts with gate weights, strongest first. */
+/** One generated token: its text (may be empty inside a multi-byte character), the probability it had, and per layer that has experts its own with gate weights, strongest first. */
 export const tokenSchema = z.object({
   id: z.int(),
   text: z.string(),

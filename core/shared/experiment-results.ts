@@ -1,14 +1,16 @@
 /**
  * What an experiment shows: spreads over seeds, tokens to reach another arm's loss, and whether that is what the paper found. Pure.
- * It claims no more than the runs do: a difference within the noise of the seeds is called undecided.
+ * It claims no more than the runs do: seeds are compared in pairs, a difference within their interval is called undecided, and one seed
+ * alone decides nothing.
  */
 import type { ArmResult, ExperimentResult } from './experiments.ts'
 import type { PaperResult } from './experiment-templates.ts'
 
+type Spread = NonNullable<ArmResult['validation']>
 export type Curve = { tokens: readonly number[]; losses: readonly number[] }
 
-/** With one seed: nats per token that another seed alone may well make of a small model. */
-const oneSeedNoise = 0.01
+/** Student's t that 95 % lie within, by degrees of freedom from 1: an experiment has at most five seeds. */
+const studentT = [12.706, 4.303, 3.182, 2.776] as const
 
 /** Null of no values. */
 export function spreadOver(values: readonly number[]): ArmResult['validation'] {
@@ -16,6 +18,11 @@ export function spreadOver(values: readonly number[]): ArmResult['validation'] {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length
   const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(1, values.length - 1)
   return { mean, min: Math.min(...values), max: Math.max(...values), deviation: values.length > 1 ? Math.sqrt(variance) : null, count: values.length }
+}
+
+/** Half the width of the 95 % interval of a mean; null of one value, which says nothing about the others. */
+export function halfInterval({ deviation, count }: Spread): number | null {
+  return deviation === null ? null : (studentT[Math.min(count - 1, studentT.length) - 1]! * deviation) / Math.sqrt(count)
 }
 
 /** Final losses by seed, minus those of another arm with the same seed: data order and budget are alike in a pair, only the knob differs. */
@@ -54,15 +61,17 @@ export function reaches(arms: readonly { arm: string; curve: Curve | null; final
   return found
 }
 
-/** Holds the arms' final losses against the paper's order. */
-export function judge(arms: readonly Pick<ArmResult, 'arm' | 'validation'>[], paper: PaperResult): Pick<ExperimentResult, 'verdict' | 'difference'> {
-  const better = arms.find(({ arm }) => arm === paper.better)?.validation
-  const others = arms.filter(({ arm }) => arm !== paper.better).map(({ validation }) => validation)
-  if (!better || others.length === 0 || others.some((other) => other === null)) return { verdict: 'pending', difference: null }
-  const rival = others.reduce((a, b) => (b!.mean < a!.mean ? b : a))!
-  const difference = better.mean - rival.mean
-  const error = (of: NonNullable<ArmResult['validation']>): number => (of.deviation === null ? oneSeedNoise / 2 : (of.deviation * 2) / Math.sqrt(of.count))
-  const noise = Math.hypot(error(better), error(rival))
-  if (Math.abs(difference) <= noise) return { verdict: 'undecided', difference }
-  return { verdict: difference < 0 ? 'agrees' : 'differs', difference }
+/**
+ * Holds the arms' final losses against the paper's order: it agrees where the paper's better arm is clearly below every other, it differs
+ * where it is clearly above one. `difference` is to the best other arm.
+ */
+export function judge(arms: readonly Pick<ArmResult, 'arm' | 'difference'>[], paper: PaperResult): Pick<ExperimentResult, 'verdict' | 'difference' | 'halfInterval'> {
+  const above = arms.flatMap(({ arm, difference }) => (arm === paper.better ? [] : [difference]))
+  const known = above.filter((one) => one !== null)
+  if (known.length === 0 || known.length < above.length) return { verdict: 'pending', difference: null, halfInterval: null }
+  const rival = known.reduce((a, b) => (b.mean < a.mean ? b : a))
+  const halves = known.map(halfInterval)
+  const clearly = (sign: 1 | -1) => ({ mean }: Spread, i: number): boolean => sign * mean > halves[i]!
+  const verdict = halves.includes(null) ? 'oneSeed' : known.every(clearly(1)) ? 'agrees' : known.some(clearly(-1)) ? 'differs' : 'undecided'
+  return { verdict, difference: -rival.mean + 0, halfInterval: halfInterval(rival) }
 }

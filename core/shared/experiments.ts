@@ -107,15 +107,17 @@ export const armResultSchema = z.object({
 })
 export type ArmResult = z.infer<typeof armResultSchema>
 
-/** `undecided`: the difference is within what seeds make of it, or with one seed too small to tell. */
-export const verdicts = ['pending', 'agrees', 'differs', 'undecided'] as const
+/** `undecided`: zero is within the 95 % interval of the difference over seeds; `oneSeed`: there is no such interval, and so no verdict. */
+export const verdicts = ['pending', 'oneSeed', 'agrees', 'differs', 'undecided'] as const
 export const experimentResultSchema = z.object({
   experiment: experimentSchema,
   runs: z.array(runSchema),
   arms: z.array(armResultSchema),
   verdict: z.enum(verdicts),
-  /** Held-out loss of the arm that the paper found better, minus that of the best other. */
+  /** Held-out loss of the arm that the paper found better, minus that of the best other; the mean over seeds that have both. */
   difference: z.number().nullable(),
+  /** Half the width of its 95 % interval (Student's t over the pairs of a seed); null with one seed. */
+  halfInterval: z.number().nullable(),
 })
 export type ExperimentResult = z.infer<typeof experimentResultSchema>
 export type { Template }

@@ -40,6 +40,7 @@ export const training = {
   },
   rollBack: {
     action: 'Roll back', title: 'Roll back “{name}”', text: 'The run goes back to a checkpoint and on from there. Later checkpoints are removed.', to: 'Back to', beginning: 'the beginning', step: 'step {step}', skip: 'Skip the data of some steps', from: 'From step', count: 'Steps', apply: 'Roll back and go on',
+    gone: 'The checkpoint of {what} has been removed meanwhile. Another one is chosen now.',
   },
   history: {
     empty: { title: 'Nothing was changed', text: 'What is changed while the run trains is listed here, since it is part of its result.' },

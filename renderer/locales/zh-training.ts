@@ -36,7 +36,7 @@ export const training = {
     skip: '回退并跳过',
   },
   change: { action: '中途更改', title: '更改“{name}”', text: '从下一步起生效，并成为配方的一部分。', factor: '学习率乘以', factorHelp: '1 表示按计划', stopAt: '停止于第几步', stopAtHelp: '学习率计划保持不变。', apply: '应用' },
-  rollBack: { action: '回退', title: '回退“{name}”', text: '训练回到某个检查点并从那里继续。之后的检查点会被移除。', to: '回到', beginning: '开头', step: '第 {step} 步', skip: '跳过若干步的数据', from: '从第几步', count: '步数', apply: '回退并继续' },
+  rollBack: { action: '回退', title: '回退“{name}”', text: '训练回到某个检查点并从那里继续。之后的检查点会被移除。', to: '回到', beginning: '开头', step: '第 {step} 步', skip: '跳过若干步的数据', from: '从第几步', count: '步数', apply: '回退并继续', gone: '{what}的检查点已被移除，现已改选另一个。' },
   history: {
     empty: { title: '没有任何更改', text: '训练期间的更改会列在这里，因为它们是结果的一部分。' },
     learningRate: '学习率乘以 {factor}', stopAt: '停止于第 {step} 步', rollBack: '从第 {from} 步回退', rollBackSkip: '从第 {from} 步回退；跳过自第 {step} 步起 {n} 步的数据', device: '由 {from} 改为 {to} 继续', fromStep: '自第 {step} 步起',

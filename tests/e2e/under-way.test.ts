@@ -120,6 +120,24 @@ test('a spike is told; the run goes back from it and leaves out the data of that
   expect((await served.core.client.runs.alerts({ id })).every(({ step }) => step < bad || step > bad)).toBe(true)
 })
 
+test('a checkpoint that is gone meanwhile is not gone back to, and that is said', async () => {
+  const { page, served } = workbench
+  const { checkpoints } = served.core.client
+  await vi.waitFor(async () => expect((await checkpoints.list({ runId: id })).length).toBeGreaterThan(0), { timeout: 30_000 })
+  await chooseAction('Roll back')
+  const chosen = page.getByRole('combobox', { name: 'Back to' })
+  await expect.poll(() => chosen.textContent()).toMatch(/step/)
+  const step = Number((await chosen.textContent())!.replace(/\D/g, ''))
+  const gone = (await checkpoints.list({ runId: id })).find((one) => one.step === step)
+  // It may have been pruned already, which the dialog has to say as well.
+  if (gone) await checkpoints.remove({ id: gone.id }).catch(() => {})
+  await page.getByRole('button', { name: 'Roll back and go on' }).click()
+  await page.getByText(`The checkpoint of step ${step.toLocaleString('en')} has been removed meanwhile.`).waitFor({ timeout: 10_000 })
+  await look('run-roll-back-gone')
+  await page.keyboard.press('Escape')
+  await page.getByRole('dialog').waitFor({ state: 'hidden' })
+})
+
 test('runs wait behind it, are moved and taken out', async () => {
   const { page, served } = workbench
   const { client } = served.core

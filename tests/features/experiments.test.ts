@@ -1,6 +1,6 @@
 /** Experiments: every template is one knob on one recipe, results claim what the runs show, and one call makes and queues the group. */
 import { expect, test } from 'vitest'
-import { judge, pairedDifference, spreadOver, tokensToReach } from '#core/shared/experiment-results.ts'
+import { halfInterval, judge, pairedDifference, spreadOver, tokensToReach } from '#core/shared/experiment-results.ts'
 import { templates } from '#core/shared/experiment-templates.ts'
 import { experimentInputSchema, planExperiment } from '#core/shared/experiments.ts'
 import { countParameters } from '#core/shared/models.ts'
@@ -60,14 +60,32 @@ test('a difference is taken seed by seed', () => {
   expect(pairedDifference(routed, new Map([[7, 1]]))).toBeNull()
 })
 
-test('the verdict is about signs beyond noise', () => {
-  const paper = templates.find(({ id }) => id === 'norm')!.paper
-  const verdict = (rms: number[], layer: number[]): string => judge([{ arm: 'rms', validation: spreadOver(rms) }, { arm: 'layer', validation: spreadOver(layer) }], paper).verdict
+test('the interval of a mean is as wide as so few seeds make it', () => {
+  expect(halfInterval(spreadOver([2])!)).toBeNull()
+  // By hand: t of 0.975 at 1 and at 4 degrees of freedom, times the deviation over the root of the count.
+  expect(halfInterval(spreadOver([0.036, 0.04])!)).toBeCloseTo(12.706 * 0.002, 6)
+  expect(halfInterval(spreadOver([1, 2, 3, 4, 5])!)).toBeCloseTo((2.776 * Math.sqrt(2.5)) / Math.sqrt(5), 6)
+})
+
+test('the verdict is about pairs beyond their interval; one seed decides nothing', () => {
+  const granularity = templates.find(({ id }) => id === 'granularity')!.paper
+  const verdict = (e32: number[], e8: number[]): string =>
+    judge([{ arm: 'e64', difference: null }, { arm: 'e32', difference: spreadOver(e32) }, { arm: 'e8', difference: spreadOver(e8) }], granularity).verdict
   expect(verdict([], [1])).toBe('pending')
-  expect(verdict([3.0], [3.1])).toBe('agrees')
-  expect(verdict([3.1], [3.0])).toBe('differs')
-  expect(verdict([3.0], [3.001])).toBe('undecided')
-  expect(verdict([3.0, 3.2], [3.05, 3.3])).toBe('undecided')
+  expect(verdict([0.5], [1])).toBe('oneSeed')
+  expect(verdict([0.1, 0.101], [0.5, 0.501])).toBe('agrees')
+  expect(verdict([-0.1, -0.101], [0.5, 0.501])).toBe('differs')
+  // Ten times the deviation, but two seeds know little of it: the interval is 12.7 standard errors to either side.
+  expect(verdict([0.12, 0.144], [0.5, 0.501])).toBe('undecided')
+  // The best other decides nothing by itself when the next is unclear.
+  expect(verdict([0.1, 0.101], [0.1, 0.4])).toBe('undecided')
+})
+
+test('a knob that acts alike in every pair is seen through seeds that are far apart', () => {
+  const paper = templates.find(({ id }) => id === 'norm')!.paper
+  const [rms, layer] = [new Map([[1, 3], [2, 3.5], [3, 4]]), new Map([[1, 3.1], [2, 3.61], [3, 4.09]])]
+  const found = judge([{ arm: 'rms', difference: null }, { arm: 'layer', difference: pairedDifference(layer, rms) }], paper)
+  expect(found).toEqual({ verdict: 'agrees', difference: expect.closeTo(-0.1), halfInterval: expect.closeTo((4.303 * 0.01) / Math.sqrt(3), 4) })
 })
 
 test('one call makes the group, queues it, and its page has the result when it is done', async () => {
@@ -81,7 +99,7 @@ test('one call makes the group, queues it, and its page has the result when it i
   const result = await core.client.experiments.get({ id })
   expect(result.arms.map(({ arm, done, validation }) => [arm, done, validation!.count])).toEqual([['small', 2, 2], ['large', 2, 2]])
   // The script's losses depend on the seed alone: there is no difference to be found.
-  expect(result).toMatchObject({ verdict: 'undecided', difference: 0 })
+  expect(result).toMatchObject({ verdict: 'undecided', difference: 0, halfInterval: 0 })
   expect(result.arms.map(({ difference }) => difference)).toEqual([null, { mean: 0, min: 0, max: 0, deviation: 0, count: 2 }])
   expect(await core.client.experiments.list()).toMatchObject([{ id, done: 4, runs: 4 }])
   await expect(core.client.experiments.create(inputOf('norm', { mix: 'none' }))).rejects.toMatchObject({ code: 'mixes.notFound' })

@@ -5,7 +5,8 @@ import { useSystem } from '#renderer/features/system/store.ts'
 
 const viewKey = 'chat'
 
-export type TokenColour = { by: 'none' | 'probability' | 'expert'; layer: number }
+/** `row`: of a token's layers, those of the model that have experts, the one whose expert is shown. */
+export type TokenColour = { by: 'none' | 'probability' | 'expert'; row: number }
 /** `auto`: formatted where the model chats, tokens where it continues text. */
 export type ReplyView = 'auto' | 'formatted' | 'tokens'
 
@@ -37,7 +38,11 @@ function create() {
   return {
     values,
     sampling: computed((): Sampling => samplingSchema.parse({ temperature: values.temperature, topP: values.topP, maxTokens: values.maxTokens, seed: values.seed })),
-    colour: computed((): TokenColour => ({ by: values.colourBy, layer: values.layer })),
+    /** For a model whose `layers` have experts: the chosen layer, or the nearest before it that this model has. */
+    colourIn: (layers: readonly number[]): TokenColour => ({
+      by: values.colourBy === 'expert' && layers.length === 0 ? 'none' : values.colourBy,
+      row: Math.max(0, layers.findLastIndex((layer) => layer <= values.layer)),
+    }),
     /** A chat goes on as it was last answered. */
     take: (sampling: Sampling) => Object.assign(values, sampling),
     reset: () => Object.assign(values, samplingSchema.parse({})),
