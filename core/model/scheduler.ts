@@ -1,6 +1,7 @@
 /**
- * Continuous batching: texts that are being made at the same time join and leave between steps. Every round feeds one chunk of one
- * prompt, in turns, and then decodes a token of each text whose prompt is in; more texts than there are caches wait in line.
+ * Continuous batching: texts that are being made at the same time join and leave between steps. Every round feeds a chunk of one
+ * prompt, in turns, or several short ones while they take little time, and then decodes a token of each text whose prompt is in; more
+ * texts than there are caches wait in line.
  * A cache keeps what it holds after its text ends, and a new prompt goes where most of its beginning is already.
  *
  * A prompt is always cut into the same chunks and a token's sums do not depend on its neighbours, so a text is the same, bit for bit,
@@ -53,8 +54,10 @@ export type Scheduler = {
   close(): Promise<void>
 }
 
-/** Tokens of a prompt that others wait for at a time. */
+/** Tokens of a prompt that others wait for at a time ... */
 const chunkTokens = 128
+/** ... and how long they wait for more than one prompt. */
+const chunksMs = 10
 
 /** A text being made: `todo` of its prompt is not fed yet; `next` is drawn and not fed yet. */
 type Text = {
@@ -146,9 +149,7 @@ export function createScheduler(backend: Backend, config: ModelConfig, weights: 
     return logits.at(-1)!
   }
 
-  const feedChunk = async (): Promise<void> => {
-    const slot = busy(({ todo }) => todo.length > 0).sort((a, b) => a.text.fedAt - b.text.fedAt)[0]
-    if (!slot) return
+  const feedChunk = async (slot: Busy): Promise<void> => {
     const { text } = slot
     const ids = text.todo.slice(0, chunkTokens)
     text.fedAt = ++clock
@@ -156,6 +157,15 @@ export function createScheduler(backend: Backend, config: ModelConfig, weights: 
     slot.ids.push(...ids)
     text.todo = text.todo.slice(ids.length)
     if (text.todo.length === 0) draw(slot, logits)
+  }
+
+  const feedPrompts = async (): Promise<void> => {
+    const startedAt = performance.now()
+    do {
+      const slot = busy(({ todo, isCancelled }) => todo.length > 0 && !isCancelled).sort((a, b) => a.text.fedAt - b.text.fedAt)[0]
+      if (!slot) return
+      await feedChunk(slot)
+    } while (performance.now() - startedAt < chunksMs)
   }
 
   const decode = async (): Promise<void> => {
@@ -181,7 +191,7 @@ export function createScheduler(backend: Backend, config: ModelConfig, weights: 
       admit()
       if (slots.every((slot) => slot.text === null)) return
       try {
-        await feedChunk()
+        await feedPrompts()
         await decode()
       } catch (error) {
         // What the caches hold is unknown now.
