@@ -14,7 +14,7 @@ export default defineConfig({
       rolldownOptions: {
         // It looks for its binary beside itself.
         external: ['webgpu'],
-        input: { main: at('electron/main.ts'), core: at('electron/core.ts'), runner: at('core/runner.ts'), 'parquet-worker': at('core/data/readers/parquet-worker.ts'), 'shard-worker': at('core/data/build/shard-worker.ts') },
+        input: { main: at('electron/main.ts'), core: at('electron/core.ts'), runner: at('core/runner.ts'), 'parquet-worker': at('core/data/readers/parquet-worker.ts'), 'shard-worker': at('core/data/build/shard-worker.ts'), 'count-worker': at('core/data/count-worker.ts') },
         output: { entryFileNames: '[name].js', chunkFileNames: 'chunks/[name]-[hash].js' },
       },
     },

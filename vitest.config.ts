@@ -14,6 +14,7 @@ const gpus = Object.values(findSoftwareGpus())
 export default defineConfig({
   test: {
     setupFiles: ['tests/setup.ts'],
+    globalSetup: ['tests/temporary.ts'],
     restoreMocks: true,
     // The kernels use every core themselves: more than two files at once only makes them wait for each other.
     maxWorkers: 2,

@@ -12,15 +12,16 @@ type Trained = { out: string; vocabularySize: number; hash: string; seconds: num
 export const tokenizerTrain: Command = {
   name: 'tokenizer train',
   summary: 'train a byte-level BPE tokenizer on files',
-  usage: '<file, folder or pattern …> --out tokenizer.json [--vocabulary n]',
-  options: { out: { type: 'string' }, vocabulary: { type: 'string' }, text: { type: 'string' } },
-  help: { out: 'the file to write', vocabulary: 'tokens of all kinds together (default 16384)', text: 'field with the text (default: found by looking)' },
+  usage: '<file, folder or pattern …> --out tokenizer.json [--vocabulary n --sample-bytes n]',
+  options: { out: { type: 'string' }, vocabulary: { type: 'string' }, 'sample-bytes': { type: 'string' }, text: { type: 'string' } },
+  help: { out: 'the file to write', vocabulary: 'tokens of all kinds together (default 16384)', 'sample-bytes': 'text to train on, spread over all files (default: 20,000,000)', text: 'field with the text (default: found by looking)' },
   async run({ values, positionals }, context): Promise<Trained> {
     const out = resolve(requiredOption(values, 'out'))
     const startedAt = performance.now()
     const { source } = await openSource(sourceFrom(values, positionals, 'texts'), process.cwd())
     const vocabularySize = numberOption(values, 'vocabulary', 16_384, { min: 258, integer: true })
-    const tokenizer = await trainOnSources([source], vocabularySize, (_, done, total) => context.progress(`${done} of ${total} merges`))
+    const sampleBytes = numberOption(values, 'sample-bytes', 20_000_000, { min: 1000, integer: true })
+    const tokenizer = await trainOnSources([source], { vocabularySize, sampleBytes }, (_, done, total) => context.progress(`${done} of ${total} merges`))
     writeFileSync(out, serializeTokenizer(tokenizer))
     return { out, vocabularySize: tokenizer.vocabularySize, hash: tokenizer.hash, seconds: (performance.now() - startedAt) / 1000 }
   },

@@ -9,7 +9,7 @@ import { buildKey, neededBytes, prepareBuild, requireDiskSpace } from '#core/dat
 import type { BuildOptions, BuildProgress } from '#core/data/build/tokenize.ts'
 import { verifyMix, type MixManifest } from '#core/data/mix-manifest.ts'
 import { stratifiedTexts } from '#core/data/mix.ts'
-import { baseOf } from '#core/data/readers/files.ts'
+import { baseOf, expectedTextBytes } from '#core/data/readers/files.ts'
 import { openSource, type FileSource } from '#core/data/readers/source.ts'
 import { tokenBytesFor } from '#core/data/token-writer.ts'
 import { loadTokenizer, serializeTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
@@ -17,7 +17,7 @@ import { writeFileAtomic, writeFolderAtomic } from '#core/formats/atomic.ts'
 import { AppError } from '#core/shared/errors.ts'
 import type { MixSpec } from '#core/shared/mixes.ts'
 
-/** Text that a tokenizer of a mix is trained on, cut evenly out of all sources. */
+/** Text that a tokenizer of a mix is trained on where nothing else is asked for, cut evenly out of all sources. */
 const tokenizerBytes = 20_000_000
 
 /** A text that training must not share words with. Throws file.unreadable. */
@@ -30,11 +30,26 @@ export function readEvaluationText(base: string, file: string): string {
   }
 }
 
-/** Trains on an even cut through the sources; `sizeBytes` on disk stands for the text's size. */
-export async function trainOnSources(sources: readonly FileSource[], vocabularySize: number, onProgress: BuildProgress): Promise<Tokenizer> {
-  const sizeBytes = sources.flatMap(({ found }) => found.files).reduce((sum, file) => sum + file.sizeBytes * (file.compression === 'none' ? 1 : 4), 0)
-  const texts = stratifiedTexts(sources.map((source) => ({ name: source.name, licence: source.licence, documents: () => source.documents() })), sizeBytes, tokenizerBytes)
-  return trainTokenizer(texts, { vocabularySize, onProgress: (done, total) => onProgress('tokenizer', done, total, 'merges') })
+/** About `budgetBytes` of each source, spread over all of it. */
+async function* sampleTexts(sources: readonly FileSource[], budgetOf: (expectedBytes: number) => number): AsyncGenerator<string> {
+  for (const { name, licence, found, documents } of sources) {
+    const expected = expectedTextBytes(found.files)
+    const budget = budgetOf(expected)
+    let given = 0
+    for await (const text of stratifiedTexts([{ name, licence, documents: () => documents() }], expected, budget)) {
+      yield text
+      given += text.length
+      // There is more text in the files than their size told.
+      if (given >= budget) break
+    }
+  }
+}
+
+/** Trains on `sampleBytes` of each source; null: on an even cut through all of them. */
+export async function trainOnSources(sources: readonly FileSource[], { vocabularySize, sampleBytes }: Pick<MixSpec, 'vocabularySize' | 'sampleBytes'>, onProgress: BuildProgress): Promise<Tokenizer> {
+  const total = expectedTextBytes(sources.flatMap(({ found }) => found.files))
+  const texts = sampleTexts(sources, (expected) => sampleBytes ?? tokenizerBytes * (expected / Math.max(1, total)))
+  return trainTokenizer(texts, { vocabularySize, onProgress: (done, merges) => onProgress('tokenizer', done, merges, 'merges') })
 }
 
 async function tokenizerOf(spec: MixSpec, base: string, sources: readonly FileSource[], work: string, onProgress: BuildProgress): Promise<Tokenizer> {
@@ -43,25 +58,25 @@ async function tokenizerOf(spec: MixSpec, base: string, sources: readonly FileSo
   const files = sources.flatMap(({ found }) => found.files.map(({ name, sizeBytes, modifiedMs }) => `${name} ${sizeBytes} ${modifiedMs}`))
   const path = join(work, 'tokenizer.json')
   const stamp = join(work, 'tokenizer.of')
-  const of = JSON.stringify([spec.vocabularySize, files, sources.map(({ mapping }) => mapping)])
+  const of = JSON.stringify([spec.vocabularySize, spec.sampleBytes, files, sources.map(({ mapping }) => mapping)])
   if (existsSync(path) && existsSync(stamp) && readFileSync(stamp, 'utf8') === of) return loadTokenizer(path)
   onProgress('tokenizer', 0, null, 'merges')
-  const tokenizer = await trainOnSources(sources, spec.vocabularySize, onProgress)
+  const tokenizer = await trainOnSources(sources, spec, onProgress)
   mkdirSync(work, { recursive: true })
   await writeFileAtomic(path, [serializeTokenizer(tokenizer)])
   await writeFileAtomic(stamp, [of])
   return tokenizer
 }
 
-/** Builds the mix into `library`. Paths in `spec` are relative to `base`; null: all are absolute, and names in each source start at its own folder. */
-export async function buildMixOf(spec: MixSpec, base: string | null, library: string, options: BuildOptions): Promise<MixManifest> {
+/** Builds the mix into `library`; `textBytes` where the size of all text is known. Paths in `spec` are relative to `base`; null: all are absolute, and names in each source start at its own folder. */
+export async function buildMixOf(spec: MixSpec, base: string | null, library: string, options: BuildOptions & { textBytes?: number | null }): Promise<MixManifest> {
   const onProgress = options.onProgress ?? (() => undefined)
   const [mixes, builds] = [join(library, 'mixes'), join(library, 'builds')]
   for (const folder of [mixes, builds]) mkdirSync(folder, { recursive: true })
   const sources = []
   for (const source of spec.sources) sources.push((await openSource(source, base ?? baseOf(source.paths))).source)
   const evaluationTexts = (spec.filters.contamination?.texts ?? []).map((file) => readEvaluationText(base ?? '/', file))
-  requireDiskSpace(library, neededBytes(sources, tokenBytesFor(spec.vocabularySize), spec.filters))
+  requireDiskSpace(library, neededBytes(options.textBytes ?? expectedTextBytes(sources.flatMap(({ found }) => found.files)), tokenBytesFor(spec.vocabularySize), spec.filters))
   const tokenizer = await tokenizerOf(spec, base ?? '/', sources, join(builds, spec.name), onProgress)
   const input = { spec, sources, tokenizer, evaluationTexts }
   const work = join(builds, buildKey(input))

@@ -9,7 +9,7 @@ import { openShards } from '#core/data/build/shard.ts'
 import { tokenizeSources, type ReadSource } from '#core/data/build/tokenize.ts'
 import { mixRow } from '#core/data/mix-manifest.ts'
 import { createPause } from '#core/data/pause.ts'
-import { baseOf } from '#core/data/readers/files.ts'
+import { baseOf, expectedTextBytes } from '#core/data/readers/files.ts'
 import { openSource, type FileSource } from '#core/data/readers/source.ts'
 import { tokenBytesFor } from '#core/data/token-writer.ts'
 import { loadTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
@@ -38,6 +38,7 @@ export function runBuildMixJob({ spec, paths, textBytes }: JobOf<'buildMix'>, co
   return untilStopped(async () => {
     const manifest = await buildMixOf(spec, null, paths.library, {
       signal,
+      textBytes,
       onProgress(name, done, total, unit) {
         signal.throwIfAborted()
         phase(name, done, name === 'tokenize' && total === null && textBytes !== null ? Math.max(done, textBytes) : total, unit)
@@ -103,7 +104,7 @@ function shownOf({ shards }: ReadSource, folder: string, tokenizer: Tokenizer, s
 }
 
 /** Puts a few documents of each source through the very code of a build, in a folder of its own. */
-export async function previewFilters(spec: MixSpec, library: string, signal?: AbortSignal): Promise<FilterPreview> {
+export async function previewFilters(spec: MixSpec, library: string, textBytes: number | null = null, signal?: AbortSignal): Promise<FilterPreview> {
   const opened: FileSource[] = []
   for (const source of spec.sources) opened.push((await openSource(source, baseOf(source.paths))).source)
   const sources = opened.map(firstDocuments)
@@ -131,7 +132,7 @@ export async function previewFilters(spec: MixSpec, library: string, signal?: Ab
           shown: shownOf(one, folder, tokenizer, selection, dropped),
         }
       }),
-      neededBytes: neededBytes(opened, tokenBytesFor(spec.vocabularySize), spec.filters),
+      neededBytes: neededBytes(textBytes ?? expectedTextBytes(opened.flatMap(({ found }) => found.files)), tokenBytesFor(spec.vocabularySize), spec.filters),
       freeBytes: bavail * bsize,
     }
   } finally {
@@ -139,7 +140,7 @@ export async function previewFilters(spec: MixSpec, library: string, signal?: Ab
   }
 }
 
-export function runPreviewFiltersJob({ spec, paths }: JobOf<'previewFilters'>, context: JobContext): Promise<'done' | 'stopped'> {
+export function runPreviewFiltersJob({ spec, paths, textBytes }: JobOf<'previewFilters'>, context: JobContext): Promise<'done' | 'stopped'> {
   const signal = stopSignal(context)
-  return untilStopped(async () => context.send({ type: 'filterPreview', preview: await previewFilters(spec, paths.library, signal) }))
+  return untilStopped(async () => context.send({ type: 'filterPreview', preview: await previewFilters(spec, paths.library, textBytes, signal) }))
 }

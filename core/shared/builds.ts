@@ -11,11 +11,12 @@ import { phaseSchema } from './runs.ts'
 import type { LibrarySource } from './sources.ts'
 import { tokenizerIdSchema } from './tokenizers.ts'
 
-const { name, vocabularySize, filters, heldOut, maxEpochs, totalTokens } = mixSpecSchema.shape
+const { name, vocabularySize, sampleBytes, filters, heldOut, maxEpochs, totalTokens } = mixSpecSchema.shape
 /** A mix's settings over sources of the library; shares are by source id. */
 export const mixDraftSchema = z.object({
   name,
   vocabularySize,
+  sampleBytes,
   filters,
   heldOut,
   maxEpochs,

@@ -36,7 +36,7 @@ export type Job =
   /** Fetches the sample texts where they are missing. */
   | { kind: 'fetchSample'; paths: JobPaths }
   /** What the filters of `spec` do to the first documents of each source. */
-  | { kind: 'previewFilters'; paths: JobPaths; spec: MixSpec }
+  | { kind: 'previewFilters'; paths: JobPaths; spec: MixSpec; textBytes: number | null }
   /** Builds a mix of files, going on where an earlier build of the same was stopped. */
   /** `textBytes`: of all sources, where all were read through; it tells how far reading is. */
   | { kind: 'buildMix'; paths: JobPaths; spec: MixSpec; textBytes: number | null }

@@ -45,6 +45,8 @@ export const mixSpecSchema = z
     /** A tokenizer.json; absent: one is trained on the sources. */
     tokenizer: z.string().min(1).nullable().default(null),
     vocabularySize: z.int().min(258).max(2 ** 21 - 1).default(16_384),
+    /** Text of each source, about, that a tokenizer is trained on; null: an even cut through all of them. */
+    sampleBytes: z.int().min(1000).nullable().default(null),
     filters: filterSettingsSchema.prefault({}),
     /** Held out of each source: this share of its bytes, and at least so many bytes (of a small source never more than a tenth). */
     heldOut: z.object({ fraction: z.number().min(0).max(0.5).default(0.02), floorBytes: z.int().min(0).default(64 * 1024) }).prefault({}),

@@ -68,6 +68,8 @@ export const sourceReportSchema = z.object({
   licence: z.string(),
   files: z.int(),
   sizeBytes: z.number(),
+  /** Text that files of these sizes usually hold: a guess to go by until they are read. */
+  expectedTextBytes: z.number().default(0),
   formats: z.array(sourceFormatSchema),
   /** Files of a folder that were not taken, with the reason. */
   leftOut: z.array(z.object({ file: z.string(), reason: z.string() })),

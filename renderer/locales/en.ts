@@ -22,7 +22,7 @@ export const en = {
     denied: { title: 'This page’s access has ended.', text: 'The core was started anew: open the address that it printed.' },
     retry: 'Try now',
   },
-  top: { activity: 'Training:', machine: 'Running on: show the device and the machine', cores: '{n} cores' },
+  top: { building: 'Building the mix:', activity: 'Training:', machine: 'Running on: show the device and the machine', cores: '{n} cores' },
   machine: {
     title: 'This machine',
     cpu: 'Processor',

@@ -23,7 +23,7 @@ export const zh: typeof en = {
     denied: { title: '此页面的访问权限已失效。', text: '核心已重新启动：请打开它新打印的地址。' },
     retry: '立即重试',
   },
-  top: { activity: '正在训练：', machine: '运行环境：查看设备与本机信息', cores: '{n} 核' },
+  top: { building: '正在构建混合：', activity: '正在训练：', machine: '运行环境：查看设备与本机信息', cores: '{n} 核' },
   machine: {
     title: '本机',
     cpu: '处理器',

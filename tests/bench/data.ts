@@ -1,24 +1,23 @@
 /**
- * Rows of the benchmark on data: our tokenizer and trainer beside Hugging Face's Rust ones (npm `tokenizers`) on the sample texts, in the
- * same run, on as many threads as they, with the check that ids and merges are the same; and the loader beside a training step. The peer's
- * trainer takes no options (30,000 tokens, no special ones), so that is what both train.
+ * Rows of the benchmark on data: our tokenizer and trainer (train-tokenizer.ts) beside Hugging Face's Rust ones on the sample texts, in
+ * the same run, on as many threads as they, with the check that ids and merges are the same; and the loader beside a training step.
  */
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { BPE, byteLevelPreTokenizer, Tokenizer as RustTokenizer } from 'tokenizers'
+import { Tokenizer as RustTokenizer } from 'tokenizers'
 import { createCpuBackend } from '#core/backend/cpu.ts'
 import { createTrainingOrder } from '#core/data/batches.ts'
 import { trainTokenizer } from '#core/data/bpe-trainer.ts'
 import { buildMix, planMix, stratifiedTexts } from '#core/data/mix.ts'
 import { openSample } from '#core/data/sample.ts'
 import { openInstances } from '#core/data/shards.ts'
-import { mergeParts } from '#core/data/tokenizer-json.ts'
 import { createTokenizer, serializeTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
 import { median } from './measure.ts'
 import { openStepper } from './step.ts'
+import { trainRows } from './train-tokenizer.ts'
 
 export type DataRow = { name: string; value: number; unit: string; peer: string; ratio: number | null; spread: [number, number] }
 
@@ -81,26 +80,11 @@ async function encodeRows(tokenizer: Tokenizer, pieces: string[], sizeBytes: num
   return [row('tokenize, 1 thread', rates.ours, rates.theirs), row(`tokenize, ${availableParallelism()} threads`, rates.oursAll, rates.theirsAll)]
 }
 
-async function trainRow(texts: string[], sizeBytes: number): Promise<DataRow> {
+async function trainOn(texts: string[]): Promise<DataRow[]> {
   const folder = mkdtempSync(join(tmpdir(), 'moe-bench-'))
   try {
-    const path = join(folder, 'texts.txt')
-    const whole = texts.join('')
-    writeFileSync(path, whole)
-    const rust = new RustTokenizer(BPE.empty())
-    rust.setPreTokenizer(byteLevelPreTokenizer(false))
-    rustThreads(false)
-    const theirs = await timed(() => rust.train([path]))
-    rust.save(join(folder, 'rust.json'))
-    const { model } = JSON.parse(readFileSync(join(folder, 'rust.json'), 'utf8')) as { model: { vocab: Record<string, number>; merges: (string | [string, string])[] } }
-    // It has only the bytes that occur; ours has all 256. Its trainer reads a file line by line.
-    const seen = Object.keys(model.vocab).length - model.merges.length
-    let tokenizer: Tokenizer | null = null
-    const ours = await timed(async () => (tokenizer = await trainTokenizer(whole.split(/(?<=\n)/), { vocabularySize: 30_000 + 256 - seen, specialTokens: [], minimumCount: 0 })))
-    const merges = tokenizer!.json.model.merges.map((merge) => mergeParts(merge).join(' '))
-    const same = model.merges.findIndex((merge, i) => mergeParts(merge).join(' ') !== merges[i])
-    const agreement = same < 0 ? `all ${model.merges.length} merges the same` : `merges the same up to ${same} of ${model.merges.length}`
-    return rowOf('train 30,000 tokens, 1 thread', 'MB/s', [sizeBytes / 1e6 / ours], `Rust tokenizers on one (${(sizeBytes / 1e6 / theirs).toFixed(1)} MB/s), ${agreement}`, theirs / ours)
+    writeFileSync(join(folder, 'texts.txt'), texts.join(''))
+    return await trainRows(join(folder, 'texts.txt'))
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
@@ -137,5 +121,5 @@ export async function benchData(megabytes = 4): Promise<DataRow[]> {
   const pieces = texts.flatMap((text) => Array.from({ length: Math.ceil(text.length / pieceLength) }, (_, i) => text.slice(i * pieceLength, (i + 1) * pieceLength).toWellFormed()))
   const bytesOf = (parts: string[]): number => parts.reduce((sum, part) => sum + Buffer.byteLength(part), 0)
   const tokenizer = await trainTokenizer(texts, { vocabularySize: 16_384 })
-  return [...(await encodeRows(tokenizer, pieces, bytesOf(pieces))), await trainRow(texts, bytesOf(texts)), await loaderRow(sample, tokenizer)]
+  return [...(await encodeRows(tokenizer, pieces, bytesOf(pieces))), ...(await trainOn(texts)), await loaderRow(sample, tokenizer)]
 }

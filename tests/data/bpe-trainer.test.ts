@@ -48,6 +48,23 @@ test('the order of hash tables and pauses does not show: training again gives th
   expect(serializeTokenizer(again)).toBe(serializeTokenizer(first))
 })
 
+test('threads that count do not change a byte, whatever the texts are cut into', async () => {
+  const long = Array.from({ length: 400 }, (_, i) => `${texts[i % texts.length]!} ${i} `.repeat(36))
+  const sizes = long.reduce((sum, text) => sum + Buffer.byteLength(text), 0)
+  expect(sizes).toBeGreaterThan(3e6)
+  const trained = (given: string[], threads: number) => trainTokenizer(given, { vocabularySize: 600, threads }).then(serializeTokenizer)
+  const alone = await trained(long, 0)
+  expect(await trained(long, 3)).toBe(alone)
+  // One text that is longer than a piece, among others.
+  const joined = [long.slice(0, 300).join('\n'), ...long.slice(300)]
+  expect(await trained(joined, 2)).toBe(await trained(joined, 0))
+})
+
+test('a size that is just the bytes learns no merge', async () => {
+  const { json } = await trainTokenizer(['abababab'], { vocabularySize: 256, specialTokens: [] })
+  expect(json.model.merges).toEqual([])
+})
+
 test('it stops when pairs run out, and below the wanted count', async () => {
   const all = await trainTokenizer(['abababab'], { vocabularySize: 1000, specialTokens: [], minimumCount: 1 })
   expect(all.vocabularySize).toBe(256 + 3)

@@ -33,10 +33,9 @@ export function buildKey({ spec, sources, tokenizer }: BuildInput): string {
   return createHash('sha256').update(JSON.stringify([buildVersion, tokenizer.hash, length, repeats, stars, words, near, files])).digest('hex').slice(0, 16)
 }
 
-/** Bytes that a build needs beside the sources, about: token shards of four bytes, then the token files, at three bytes of text per token; packed text is taken to unpack to four times its size. */
-export function neededBytes(sources: readonly FileSource[], tokenBytes: 2 | 4, filters: FilterSettings): number {
-  const text = sources.flatMap(({ found }) => found.files).reduce((sum, { sizeBytes, compression, format }) => sum + sizeBytes * (compression === 'none' && format !== 'parquet' ? 1 : 4), 0)
-  return Math.ceil((text / 3) * (4 + tokenBytes) + (filters.near ? text / 4 : 0)) + (16 << 20)
+/** Bytes that a build of so much text needs beside the sources, about: token shards of four bytes, then the token files, at three bytes of text per token. */
+export function neededBytes(textBytes: number, tokenBytes: 2 | 4, filters: FilterSettings): number {
+  return Math.ceil((textBytes / 3) * (4 + tokenBytes) + (filters.near ? textBytes / 4 : 0)) + (16 << 20)
 }
 
 /** Throws disk.tooSmall when `folder`'s disk has less than the build needs. */

@@ -38,6 +38,9 @@ export function kindOf(name: string): { format: SourceFormat | null; compression
   return { format: formatOf.get(extension ?? '') ?? null, compression }
 }
 
+/** Text that the files hold, about: packed ones are taken to unpack to four times their size. */
+export const expectedTextBytes = (files: readonly SourceFile[]): number => files.reduce((sum, { sizeBytes, compression, format }) => sum + sizeBytes * (compression === 'none' && format !== 'parquet' ? 1 : 4), 0)
+
 const isGlob = (path: string): boolean => /[*?[\]{}]/.test(path)
 
 function listFolder(folder: string): string[] {

@@ -8,7 +8,7 @@ import type { Mapping, SourceReport, SourceSpec } from '#core/shared/sources.ts'
 import type { Document, Source } from '../documents.ts'
 import { readCsvRows } from './csv.ts'
 import { badRowError, type BadRow } from './errors.ts'
-import { findFiles, type FoundFiles, type SourceFile } from './files.ts'
+import { expectedTextBytes, findFiles, type FoundFiles, type SourceFile } from './files.ts'
 import { readJsonLinesRows, readJsonRows } from './json.ts'
 import { describeFields, guessMapping, mapRow } from './mapping.ts'
 import { readParquetRows } from './parquet.ts'
@@ -141,6 +141,7 @@ export async function inspectSource(spec: SourceSpec, base: string, options: { c
     licence: spec.licence,
     files: files.length,
     sizeBytes: files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+    expectedTextBytes: expectedTextBytes(files),
     formats: [...new Set(files.map(({ format }) => format))],
     leftOut: leftOut.slice(0, 100),
     mapping: source.mapping,

@@ -5,7 +5,7 @@ import { deleteBuild, listBuilds, putBuild } from '#core/store/builds.ts'
 import { api } from '../api.ts'
 import { startShortJob } from '../devices/short-job.ts'
 import { jobPaths, type Services } from '../services.ts'
-import { changeBuild, presentBuild, specOf, startBuild, stopBuild } from './life.ts'
+import { changeBuild, presentBuild, specOf, startBuild, stopBuild, textBytesOf } from './life.ts'
 
 /** A look at the first documents; a disk that is slow or a file that is huge may take it. */
 const previewLimitMs = 120_000
@@ -54,7 +54,7 @@ function requireEditable(build: Build): void {
 async function preview(services: Services, draft: MixDraft, signal: AbortSignal | undefined): Promise<FilterPreview> {
   let result: FilterPreview | null = null
   const spec = await specOf(services, draft)
-  const job = startShortJob(services, { kind: 'previewFilters', paths: jobPaths(services.host), spec }, previewLimitMs, (message) => {
+  const job = startShortJob(services, { kind: 'previewFilters', paths: jobPaths(services.host), spec, textBytes: textBytesOf(services, draft) }, previewLimitMs, (message) => {
     if (message.type === 'filterPreview') result = message.preview
   })
   const left = (): void => job.interrupt(new AppError('builds.previewLeft', 'Nobody waits for the preview any more'))

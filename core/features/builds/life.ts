@@ -72,7 +72,7 @@ export async function startBuild(services: Services, id: string): Promise<Build>
 }
 
 /** Text of all sources together; null when one was not read through. */
-function textBytesOf(services: Services, draft: MixDraft): number | null {
+export function textBytesOf(services: Services, draft: MixDraft): number | null {
   const sizes = draft.sources.map((id) => sourceOf(services, id).report?.textBytes ?? null)
   return sizes.includes(null) ? null : sizes.reduce<number>((sum, bytes) => sum + bytes!, 0)
 }

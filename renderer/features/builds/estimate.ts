@@ -14,7 +14,7 @@ export function estimateMix(draft: MixDraft, sources: readonly LibrarySource[], 
     const seen = preview?.sources.find(({ name }) => name === spec.name)
     const bytesPerToken = seen && seen.tokens > 0 ? seen.bytes / seen.tokens : null
     const keptShare = seen && seen.tokens > 0 ? seen.keptTokens / seen.tokens : 1
-    const textBytes = report?.textBytes ?? report?.sizeBytes ?? 0
+    const textBytes = report?.textBytes ?? report?.expectedTextBytes ?? 0
     const available = Math.round((textBytes / (bytesPerToken ?? usualBytesPerToken)) * keptShare * (1 - draft.heldOut.fraction))
     return { id, name: spec.name, licence: spec.licence, documents: report?.documents ?? null, textBytes, bytesPerToken, available }
   })

@@ -10,6 +10,8 @@ export const useBuilds = defineStore('builds', () => {
   const byId = ref(new Map<string, Build>())
   const loaded = ref(false)
   const all = computed(() => [...byId.value.values()].sort((a, b) => b.createdAt - a.createdAt))
+  /** Builds go one at a time. */
+  const active = computed(() => all.value.find(({ status }) => status === 'running') ?? null)
   const mixes = useMixes()
   let isStarted = false
 
@@ -25,7 +27,7 @@ export const useBuilds = defineStore('builds', () => {
     loaded.value = true
   }
 
-  /** Follows the builds from the first page on that shows any. */
+  /** Follows the builds from now on. */
   function need(): void {
     if (isStarted) return
     isStarted = true
@@ -48,5 +50,5 @@ export const useBuilds = defineStore('builds', () => {
     byId.value.delete(id)
   }
 
-  return { byId, all, loaded, need, create, update, start, stop, remove }
+  return { byId, all, active, loaded, need, create, update, start, stop, remove }
 })
