@@ -1,6 +1,6 @@
 /**
  * Continuous batching: texts that are being made at the same time join and leave between steps. Every round feeds a chunk of one
- * prompt, in turns, or several short ones while they take little time, and then decodes a token of each text whose prompt is in; more
+ * prompt, in turns, and of more of them while that takes little time, and then decodes a token of each text whose prompt is in; more
  * texts than there are caches wait in line.
  * A cache keeps what it holds after its text ends, and a new prompt goes where most of its beginning is already.
  *
@@ -161,11 +161,11 @@ export function createScheduler(backend: Backend, config: ModelConfig, weights: 
 
   const feedPrompts = async (): Promise<void> => {
     const startedAt = performance.now()
-    do {
-      const slot = busy(({ todo, isCancelled }) => todo.length > 0 && !isCancelled).sort((a, b) => a.text.fedAt - b.text.fedAt)[0]
-      if (!slot) return
+    // A prompt has one chunk a round: a long one does not keep the texts of others waiting.
+    for (const slot of busy(({ todo }) => todo.length > 0).sort((a, b) => a.text.fedAt - b.text.fedAt)) {
       await feedChunk(slot)
-    } while (performance.now() - startedAt < chunksMs)
+      if (performance.now() - startedAt >= chunksMs) return
+    }
   }
 
   const decode = async (): Promise<void> => {
