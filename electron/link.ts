@@ -3,6 +3,7 @@
  * free of Electron, so that a test can put a channel between them. Pages talk to the core over their own ports; nothing
  * of a page passes through the shell.
  */
+import type { Running } from './running.ts'
 
 export type ToCore =
   /** A page came up; its port travels with the message. */
@@ -12,7 +13,10 @@ export type ToCore =
   /** Save, stop and end the process. */
   | { type: 'stop' }
 
-export type FromCore = { type: 'activity'; running: number }
+export type FromCore =
+  | { type: 'activity'; running: number }
+  /** What runs, told whenever it changes. */
+  | { type: 'running'; running: Running }
 
 /** Electron's process handle and parent port, as far as they are used. `Port` is Electron's MessagePortMain. */
 export type CoreProcess<Port> = { postMessage(message: ToCore, transfer?: Port[]): void }

@@ -3,11 +3,12 @@
  * and brokers the page's port; everything else it leaves to the core and the page. A core that dies is said so and can be
  * started again: the library is on disk.
  */
-import { once } from 'node:events'
+import { on, once } from 'node:events'
 import { join } from 'node:path'
 import { app, type BrowserWindow, dialog, MessageChannelMain, shell, utilityProcess, type MessagePortMain, type Tray, type UtilityProcess } from 'electron'
 import { connectPage, type CoreProcess, type FromCore } from './link.ts'
-import { openTray, setMenu } from './menu.ts'
+import { fillTray, openTray, setMenu, type MenuActions } from './menu.ts'
+import { describeRunning, nothing } from './running.ts'
 import { declareScheme, lockDown, openWindow } from './window.ts'
 import { wordsFor, type Words } from './words.ts'
 
@@ -23,15 +24,20 @@ let core: UtilityProcess
 let window: BrowserWindow | undefined
 let tray: Tray | undefined
 let isQuitting = false
+const actions: MenuActions = { showWindow, openLibrary: () => void shell.openPath(libraryPath) }
 
 function startCore(): void {
   core = utilityProcess.fork(join(import.meta.dirname, 'core.js'), [libraryPath, resourcesPath, app.getVersion()], { serviceName: `${app.name} core`, stdio: 'inherit' })
+  core.on('message', (message: FromCore) => {
+    if (message.type === 'running' && tray) fillTray(tray, describeRunning(message.running, words), words, actions)
+  })
   core.once('exit', (code) => {
     if (!isQuitting) void onCoreLost(code)
   })
 }
 
 async function onCoreLost(code: number): Promise<void> {
+  if (tray) fillTray(tray, describeRunning(nothing, words), words, actions)
   const { response } = await dialog.showMessageBox({
     type: 'error',
     message: words.coreEndedTitle,
@@ -64,8 +70,8 @@ async function countRunning(): Promise<number> {
   const stopWaiting = AbortSignal.timeout(answerTimeoutMs)
   core.postMessage({ type: 'activity' })
   try {
-    const [answer] = (await once(core, 'message', { signal: stopWaiting })) as [FromCore]
-    return answer.running
+    for await (const [answer] of on(core, 'message', { signal: stopWaiting }) as AsyncIterable<[FromCore]>) if (answer.type === 'activity') return answer.running
+    return 0
   } catch {
     return 0
   }
@@ -111,10 +117,9 @@ async function start(): Promise<void> {
   await app.whenReady()
   words = wordsFor(app.getLocale())
   lockDown()
-  startCore()
-  const actions = { showWindow, openLibrary: () => void shell.openPath(libraryPath) }
   setMenu(words, actions)
   tray = openTray(words, resourcesPath, actions)
+  startCore()
   app.once('will-quit', () => tray?.destroy())
   showWindow()
 }

@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path'
 import { app, Menu, nativeImage, Tray, type MenuItemConstructorOptions } from 'electron'
+import { describeRunning, nothing } from './running.ts'
 import type { Words } from './words.ts'
 
 export type MenuActions = { showWindow(): void; openLibrary(): void }
@@ -38,8 +39,14 @@ export function setMenu(words: Words, actions: MenuActions): void {
 export function openTray(words: Words, resourcesPath: string, actions: MenuActions): Tray {
   const icon = nativeImage.createFromPath(join(resourcesPath, 'icons', 'tray.png'))
   const tray = new Tray(icon)
-  tray.setToolTip(app.name)
-  tray.setContextMenu(Menu.buildFromTemplate([{ label: words.show, click: actions.showWindow }, { type: 'separator' }, { role: 'quit', label: words.quit }]))
   tray.on('click', actions.showWindow)
+  fillTray(tray, describeRunning(nothing, words), words, actions)
   return tray
+}
+
+/** Says in the tray what runs; each line opens the window. */
+export function fillTray(tray: Tray, lines: readonly string[], words: Words, actions: MenuActions): void {
+  tray.setToolTip([app.name, ...lines].join('\n'))
+  const running = lines.map((label): MenuItemConstructorOptions => ({ label, click: actions.showWindow }))
+  tray.setContextMenu(Menu.buildFromTemplate([...running, { type: 'separator' }, { label: words.show, click: actions.showWindow }, { type: 'separator' }, { role: 'quit', label: words.quit }]))
 }

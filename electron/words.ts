@@ -21,6 +21,9 @@ const english = {
   saveAndQuit: 'Save and quit',
   keepRunning: 'Keep running in the background',
   cancel: 'Cancel',
+  trayRun: '{name}: {percent} %',
+  trayQueued: '{n} in the queue',
+  trayIdle: 'No run is in progress',
 }
 
 /** The catalogue of one language. */
@@ -44,6 +47,9 @@ const chinese: Words = {
   saveAndQuit: '保存并退出',
   keepRunning: '在后台继续运行',
   cancel: '取消',
+  trayRun: '{name}：已完成 {percent} %',
+  trayQueued: '排队中：{n}',
+  trayIdle: '没有正在进行的训练',
 }
 
 /** The words for a locale such as `zh-CN`; English for a language the product does not have. */

@@ -35,6 +35,8 @@ export function useFormat() {
     return number(value, { maximumSignificantDigits: digits })
   }
   const fixed = (value: number, digits: number) => number(value, { minimumFractionDigits: digits, maximumFractionDigits: digits })
+  /** A difference: with its sign, 0 without. */
+  const signed = (value: number, digits: number) => number(value, { minimumFractionDigits: digits, maximumFractionDigits: digits, signDisplay: 'exceptZero' })
   const percent = (share: number, digits = 0) => number(share, { style: 'percent', maximumFractionDigits: digits, minimumFractionDigits: digits })
   const bytes = (value: number) => formatBytes(value, locale.value)
   const bandwidth = (bytesPerSecond: number) => `${bytes(bytesPerSecond)}/s`
@@ -69,7 +71,7 @@ export function useFormat() {
     const key = `errorHints.${data.code.replaceAll('.', '_')}`
     return te(key) ? t(key, errorParams(data, locale.value)) : data.hint
   }
-  return { count, compact, significant, fixed, percent, bytes, bandwidth, flops, duration, date, clock, ago, error, hint }
+  return { count, compact, significant, fixed, signed, percent, bytes, bandwidth, flops, duration, date, clock, ago, error, hint }
 }
 
 export type Format = ReturnType<typeof useFormat>

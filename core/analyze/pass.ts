@@ -5,7 +5,8 @@
  */
 import { persistent, type Backend, type PreparedPlan, type Tensor } from '#core/backend/backend.ts'
 import { record } from '#core/backend/record.ts'
-import { modelForward } from '#core/model/olmoe.ts'
+import { headForward, modelInspect } from '#core/model/olmoe.ts'
+import type { PackedWeights } from '#core/model/packed-weights.ts'
 import type { Weights } from '#core/model/parameters.ts'
 import { AppError } from '#core/shared/errors.ts'
 import { moeLayers, type ModelConfig } from '#core/shared/models.ts'
@@ -63,8 +64,8 @@ function declareChunks(T: number, V: number): Chunk[] {
   })
 }
 
-/** Prepares the pass on allocated `weights`. */
-export async function createRoutedPass(backend: Backend, c: ModelConfig, weights: Weights, options: PassOptions): Promise<RoutedPass> {
+/** Prepares the pass on allocated (or loaded) `weights`. */
+export async function createRoutedPass(backend: Backend, c: ModelConfig, weights: Weights | PackedWeights, options: PassOptions): Promise<RoutedPass> {
   const { experts: E, topK: K, vocabulary: V } = routingShape(c)
   const T = options.sequence * options.sequences
   const layers = moeLayers(c)
@@ -77,13 +78,13 @@ export async function createRoutedPass(backend: Backend, c: ModelConfig, weights
   backend.allocate(tensors)
   const plan: PreparedPlan = await backend.prepare(
     record('routed pass', (b) => {
-      const { final } = modelForward(b, c, weights, batch, taps)
+      const final = modelInspect(b, c, weights, batch, taps)
       for (const { rows, targets, predicted, probability } of chunks) {
         const count = rows.shape[0]!
         const x = b.scratch('headRows', [count, c.hidden_size])
         b.gatherRowsForward({ y: x, x: final, rows })
         const logits = b.scratch('headLogits', [count, V])
-        b.linearForward({ y: logits, x, weight: weights.head })
+        headForward(b, weights, logits, x)
         const probs = b.scratch('headProbs', [count, V])
         b.routerSoftmaxForward({ probs, lse: b.scratch('headLse', [count]), logits })
         b.routerTopKForward({ experts: predicted, probs })

@@ -4,6 +4,7 @@
  */
 import type { Backend } from '#core/backend/backend.ts'
 import { moeLayers, type ModelConfig } from '#core/shared/models.ts'
+import type { PackedWeights } from '#core/model/packed-weights.ts'
 import type { Weights } from '#core/model/parameters.ts'
 import { AppError } from '#core/shared/errors.ts'
 import type { ExpertDetail, ExpertExample, RoutingCounters } from '#core/shared/analyses.ts'
@@ -14,7 +15,7 @@ import { createSaturation, type Saturation } from './saturation.ts'
 import type { AnalysedText } from './text.ts'
 import { expertTokens, vocabularySpecialization } from './vocabulary.ts'
 
-export type AnalysedModel = { id: string; label: string; step: number | null; config: ModelConfig; weights: Weights }
+export type AnalysedModel = { id: string; label: string; step: number | null; config: ModelConfig; weights: Weights | PackedWeights }
 
 export type RoutingOptions = {
   sequence: number

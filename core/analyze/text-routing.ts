@@ -1,5 +1,6 @@
 /** The routing of one text, token by token, as it is or under an intervention, and what the model writes after it (greedy). */
 import type { Backend } from '#core/backend/backend.ts'
+import type { PackedWeights } from '#core/model/packed-weights.ts'
 import type { Weights } from '#core/model/parameters.ts'
 import type { Intervention, RoutedText } from '#core/shared/analyses.ts'
 import { AppError } from '#core/shared/errors.ts'
@@ -14,7 +15,7 @@ export type Words = { encode(text: string): Iterable<number>; decode(ids: readon
 const step = 32
 
 /** Routes `text` after the end-of-text token, which itself is not shown. Throws AppError tokens.tooLong, and what an intervention may throw. */
-export async function routeText(backend: Backend, model: { config: ModelConfig; weights: Weights }, words: Words, text: string, intervention: Intervention | null, continueTokens: number): Promise<RoutedText> {
+export async function routeText(backend: Backend, model: { config: ModelConfig; weights: Weights | PackedWeights }, words: Words, text: string, intervention: Intervention | null, continueTokens: number): Promise<RoutedText> {
   const config = withTopK(model.config, intervention?.topK ?? null)
   const ids = [config.eos_token_id ?? 0, ...words.encode(text)]
   const limit = config.max_position_embeddings

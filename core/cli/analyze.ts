@@ -12,7 +12,7 @@ import type { AnalysedCheckpoint } from '#core/shared/jobs.ts'
 import { layerLoad, loadBalanceForms, pairBaseline, uniformShare, vocabularyOf } from '#core/shared/routing-statistics.ts'
 import { readCheckpoint } from '#core/train/checkpoint.ts'
 import { numberOption, requiredOption, UsageError, type Command, type Context } from './command.ts'
-import { deviceHelp, deviceOptions, modelFolder, openBackend } from './model.ts'
+import { deviceHelp, deviceOptions, dtypeHelp, dtypeOptions, modelFolder, openBackend, typeOption } from './model.ts'
 
 type Values = Record<string, string | boolean | undefined>
 
@@ -57,7 +57,7 @@ async function writeFigures(out: string, title: string, figures: readonly Figure
     await writeFileAtomic(join(out, 'figures', `${figure.id}.svg`), [figure.svg])
     await writeFileAtomic(join(out, 'figures', `${figure.id}.csv`), [toCsv(figure)])
   }
-  const notes = ['Error bars are 95 % intervals over sequences. Co-activation is N_ij/N_i over all pairs; "neighbours in rank" counts only experts next to each other in the top k, as the released scripts of OLMoE do.']
+  const notes = ['Error bars of domains, saturation and ablation are 95 % intervals over sequences; intervals of load and co-activation are Wilson’s and take tokens as independent. Co-activation is N_ij/N_i over all pairs; "neighbours in rank" counts only experts next to each other in the top k, as the released scripts of OLMoE do.']
   await writeFileAtomic(join(out, 'report.html'), [reportHtml({ title, language: 'en', facts, notes, tableWord: 'Table', figures })])
 }
 
@@ -69,19 +69,19 @@ export const analyze: Command = {
   usage: '--model M --data D [--against M2,…] --out FOLDER',
   options: {
     model: { type: 'string' }, data: { type: 'string' }, against: { type: 'string' }, out: { type: 'string' }, split: { type: 'string' },
-    domains: { type: 'string' }, tokens: { type: 'string' }, sequence: { type: 'string' }, ablation: { type: 'boolean' }, ...deviceOptions,
+    domains: { type: 'string' }, tokens: { type: 'string' }, sequence: { type: 'string' }, ablation: { type: 'boolean' }, ...dtypeOptions, ...deviceOptions,
   },
   help: {
     model: 'checkpoint id or Hugging Face folder', data: 'mix of the library, or a text file', against: 'models whose routing of the same tokens is compared, separated by commas',
     out: 'folder for the results; files of an earlier analysis in it are replaced', split: 'validation (default) or train', domains: 'domains of the mix, separated by commas (default: all)',
-    tokens: 'at most so many tokens of each domain (default 200000)', sequence: 'tokens of a sequence (default 256)', ablation: 'the loss without each expert instead: one pass for every expert', ...deviceHelp,
+    tokens: 'at most so many tokens of each domain (default 200000)', sequence: 'tokens of a sequence (default 256)', ablation: 'the loss without each expert instead: one pass for every expert', ...dtypeHelp, ...deviceHelp,
   },
   async run({ values }, context): Promise<Result> {
     const out = resolve(requiredOption(values, 'out'))
     const model = checkpointOf(requiredOption(values, 'model'), context)
     const against = typeof values.against === 'string' ? values.against.split(',').map((name) => checkpointOf(name, context)) : []
     const sequence = numberOption(values, 'sequence', 0, { min: 8, integer: true })
-    const request: AnalysisRequest = { kind: values.ablation === true ? 'ablation' : 'routing', model, against, data: dataOf(values, context), sequenceLength: sequence || null, mixes: join(context.library, 'mixes') }
+    const request: AnalysisRequest = { kind: values.ablation === true ? 'ablation' : 'routing', model, against, data: dataOf(values, context), sequenceLength: sequence || null, type: typeOption(values), mixes: join(context.library, 'mixes') }
     const backend = await openBackend(values)
     mkdirSync(out, { recursive: true })
     const counters = join(out, 'counters')

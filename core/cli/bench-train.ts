@@ -1,5 +1,6 @@
 /** `moe bench train`: speed and memory of the training step on random weights and data. */
 import { z } from 'zod'
+import { programBytes } from '#core/runner/memory-plan.ts'
 import { spreadOf, type Spread } from '#core/shared/devices.ts'
 import { modelConfigSchema, trainingFlopsPerToken } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
@@ -48,7 +49,7 @@ export const benchTrain: Command = {
     return {
       tokensPerSecond, stepMs: spreadOf(times), modelFlopsPerToken, peakFlopsPerSecond,
       peakFraction: (tokensPerSecond.median * modelFlopsPerToken) / peakFlopsPerSecond,
-      peakRssBytes: process.resourceUsage().maxRSS * 1024, plannedBytes: trainer.plannedBytes, device: backend.description,
+      peakRssBytes: process.resourceUsage().maxRSS * 1024, plannedBytes: trainer.plannedBytes + programBytes(backend.name === 'webgpu' ? 'webgpu' : 'cpu'), device: backend.description,
     }
   },
   words: (r: Result) =>

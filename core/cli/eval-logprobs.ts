@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { createPackedScorer } from '#core/evaluate/packed-scorer.ts'
 import { createScorer } from '#core/evaluate/scorer.ts'
 import { readJson, requiredOption, type Command } from './command.ts'
-import { deviceHelp, deviceOptions, dtypeHelp, dtypeOptions, loadModelAs, modelFolder, openBackend } from './model.ts'
+import { deviceHelp, deviceOptions, dtypeHelp, dtypeOptions, loadModelFor, modelFolder, openBackend } from './model.ts'
 
 const tokensSchema = z.array(z.array(z.int().min(0)))
 
@@ -18,7 +18,7 @@ export const evalLogprobs: Command = {
   async run({ values }, context): Promise<Result> {
     const sequences = readJson(requiredOption(values, 'tokens'), tokensSchema)
     const backend = await openBackend(values)
-    const model = await loadModelAs(backend, modelFolder(values, context), values)
+    const model = await loadModelFor(backend, modelFolder(values, context), values)
     const scorer = model.type === 'f32' ? createScorer(backend, model.config, model.weights) : createPackedScorer(backend, model.config, model.weights)
     const logprobs: Result['logprobs'] = []
     for (const [i, ids] of sequences.entries()) {

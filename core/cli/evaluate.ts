@@ -11,7 +11,7 @@ import { productFolder } from '#core/node-host.ts'
 import { AppError } from '#core/shared/errors.ts'
 import type { Measure, Task, TaskResult } from '#core/shared/evaluations.ts'
 import { numberOption, requiredOption, type Command } from './command.ts'
-import { deviceHelp, deviceOptions, dtypeHelp, dtypeOptions, loadModelAs, modelFolder, openBackend } from './model.ts'
+import { deviceHelp, deviceOptions, dtypeHelp, dtypeOptions, loadModelFor, modelFolder, openBackend } from './model.ts'
 
 type Result = { model: string; tasks: TaskResult[] }
 
@@ -44,7 +44,7 @@ export const evaluate: Command = {
     const folder = modelFolder(values, context)
     const tokenizer = loadTokenizer(join(folder, 'tokenizer.json'))
     const backend = await openBackend(values)
-    const model = await loadModelAs(backend, folder, values)
+    const model = await loadModelFor(backend, folder, values)
     const scorer = model.type === 'f32' ? createScorer(backend, model.config, model.weights) : createPackedScorer(backend, model.config, model.weights)
     const subject = createSubject(backend, { ...model, tokenizer, scorer })
     const results: TaskResult[] = []

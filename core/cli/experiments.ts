@@ -30,11 +30,13 @@ function table({ experiment, arms, verdict, difference }: ExperimentResult): str
   const { section, paper } = templateOf(experiment.input.template)
   const [metric] = paper.metrics
   const number = (value: number | null | undefined, digits = 3): string => (value === null || value === undefined ? '–' : value.toFixed(digits))
-  const rows = arms.map(({ arm, validation, tokensPerSecond, activeParameters, totalParameters, tokensToReach }) =>
+  const signed = (value: number): string => `${value < 0 ? '−' : '+'}${number(Math.abs(value), 4)}`
+  const rows = arms.map(({ arm, validation, difference: toBetter, tokensPerSecond, activeParameters, totalParameters, tokensToReach }) =>
     [
       arm.padEnd(12),
       `${(activeParameters / 1e6).toFixed(2)} M of ${(totalParameters / 1e6).toFixed(2)} M`.padEnd(20),
       `${number(validation?.mean, 4)} (${number(validation?.min)}–${number(validation?.max)}, ${validation?.count ?? 0} seeds)`.padEnd(32),
+      (toBetter === null ? '' : `${signed(toBetter.mean)}${toBetter.deviation === null ? '' : ` ± ${number(toBetter.deviation, 4)}`} to ${paper.better}`).padEnd(28),
       `${number(tokensPerSecond?.mean, 0)} tokens/s`.padEnd(18),
       tokensToReach === null ? ''.padEnd(28) : `reaches ${tokensToReach.arm} at ${(100 * tokensToReach.ratio).toFixed(0)} %`.padEnd(28),
       `paper ${metric?.name}: ${number(metric?.byArm[arm])}`,

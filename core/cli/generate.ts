@@ -8,7 +8,7 @@ import type { ModelConfig } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
 import { readModelTokenizer } from '#core/train/model-tokenizer.ts'
 import { numberOption, readJson, UsageError, type Command } from './command.ts'
-import { deviceHelp, deviceOptions, dtypeHelp, dtypeOptions, loadModelAs, modelFolder, openBackend } from './model.ts'
+import { deviceHelp, deviceOptions, dtypeHelp, dtypeOptions, loadModelFor, modelFolder, openBackend } from './model.ts'
 
 type Result = { ids: number[]; text: string | null; tokensPerSecond: number; firstTokenMs: number }
 
@@ -46,7 +46,7 @@ export const generate: Command = {
     const settings = { temperature: numberOption(values, 'temperature', 0.8, { min: 0 }), topP: numberOption(values, 'top-p', 1, { min: 0 }) }
     const random = createRandom(numberOption(values, 'seed', 0, { min: 0, integer: true }), 'sampling')
     const backend = await openBackend(values)
-    const { config, weights } = await loadModelAs(backend, folder, values)
+    const { config, weights } = await loadModelFor(backend, folder, values)
     const tokenizer = readModelTokenizer(folder)
     const prompt = promptIds(values, tokenizer, config)
     if (prompt.length + max > config.max_position_embeddings) {

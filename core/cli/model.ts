@@ -3,16 +3,11 @@ import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { Backend, PackedDType } from '#core/backend/backend.ts'
-import { packedFileName } from '#core/formats/packed-file.ts'
-import type { PackedWeights } from '#core/model/packed-weights.ts'
-import type { Weights } from '#core/model/parameters.ts'
 import { openDevice } from '#core/runner/device.ts'
 import { AppError } from '#core/shared/errors.ts'
-import type { ModelConfig } from '#core/shared/models.ts'
 import { deviceSchema, precisionSchema } from '#core/shared/runs.ts'
-import { isGgufPath, storedTypeOf } from '#core/train/model-source.ts'
-import { loadPackedModel } from '#core/train/packed-weights.ts'
-import { loadModel } from '#core/train/weights.ts'
+import { loadModelAs, modelTypes, type LoadedModel, type ModelType } from '#core/train/load-model.ts'
+import { isGgufPath } from '#core/train/model-source.ts'
 import { numberOption, requiredOption, UsageError, type Context } from './command.ts'
 
 /** Options of every command that computes. */
@@ -54,16 +49,18 @@ export const dtypeOptions = { dtype: { type: 'string' } } as const
 export const dtypeHelp = { dtype: 'f32, bf16, q8 or q4 (default: what a packed folder or a GGUF file is in, else f32)' }
 
 export function isPackedType(type: string): type is PackedDType {
-  return ['bf16', 'q8', 'q4'].includes(type)
+  return type !== 'f32' && isModelType(type)
 }
 
-/** A model in the form that --dtype asks for; `weights` are packed where `type` is not f32. */
-export type LoadedModel = { config: ModelConfig } & ({ type: 'f32'; weights: Weights } | { type: PackedDType; weights: PackedWeights })
+const isModelType = (type: string): type is ModelType => modelTypes.some((known) => known === type)
+
+/** The form that --dtype asks for; undefined: that of the files. */
+export function typeOption({ dtype }: Record<string, string | boolean | undefined>): ModelType | undefined {
+  if (dtype === undefined || (typeof dtype === 'string' && isModelType(dtype))) return dtype
+  throw new UsageError(`--dtype is "${String(dtype)}", expected f32, bf16, q8 or q4`)
+}
 
 /** Loads the model of `folder`. */
-export async function loadModelAs(backend: Backend, folder: string, values: Record<string, string | boolean | undefined>): Promise<LoadedModel> {
-  const dtype = values.dtype ?? (isGgufPath(folder) ? storedTypeOf(folder) : existsSync(join(folder, packedFileName)) ? undefined : 'f32')
-  if (dtype === 'f32') return { type: 'f32', ...(await loadModel(backend, folder)) }
-  if (dtype !== undefined && (typeof dtype !== 'string' || !isPackedType(dtype))) throw new UsageError(`--dtype is "${String(dtype)}", expected f32, bf16, q8 or q4`)
-  return loadPackedModel(backend, folder, dtype)
+export function loadModelFor(backend: Backend, folder: string, values: Record<string, string | boolean | undefined>): Promise<LoadedModel> {
+  return loadModelAs(backend, folder, typeOption(values))
 }

@@ -155,12 +155,19 @@ export function auxiliaryLosses(b: Recording, layers: readonly MoeKept[], loads:
   })
 }
 
-/** moeForward on packed experts, for inference: one op for the router, one for the experts. */
-export function moePacked(b: Recording, c: ModelConfig, w: PackedMoeWeights, u: Tensor, add: Tensor, layer: number, taps: RoutingTaps): Tensor {
+/** The router of moePacked: one op, unless the logits are wanted or added to. */
+function routePacked(b: Recording, c: ModelConfig, w: PackedMoeWeights, u: Tensor, layer: number, taps: RoutingTaps): { experts: Tensor; gate: Tensor } {
+  if (taps.logits || taps.bias) return topKForward(b, c, routeForward(b, c, w, u, layer, taps).probs, layer, taps)
   const choices = [rows(u), c.num_experts_per_tok] as const
   const experts = taps.experts?.[layer] ?? b.scratch('experts', choices, 'i32')
   const gate = taps.gate?.[layer] ?? b.scratch('gate', choices)
   b.routerForward({ experts, gate, x: u, weight: w.router, normalise: Number(c.norm_topk_prob) })
+  return { experts, gate }
+}
+
+/** moeForward on packed experts, for inference: one op for the router, one for the experts. */
+export function moePacked(b: Recording, c: ModelConfig, w: PackedMoeWeights, u: Tensor, add: Tensor, layer: number, taps: RoutingTaps): Tensor {
+  const { experts, gate } = routePacked(b, c, w, u, layer, taps)
   const y = b.scratch('x', u.shape)
   b.moePackedForward({ y, x: u, experts, gate, gateWeight: w.gate, upWeight: w.up, downWeight: w.down, add })
   return y

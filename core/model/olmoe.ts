@@ -12,8 +12,8 @@ import { isPacked } from '#core/backend/packed.ts'
 import { causal, type ModelConfig } from '#core/shared/models.ts'
 import { attentionBackward, attentionForward, projectForward, type AttentionKept, type Batch } from './attention.ts'
 import { loadsForward, moeBackward, moeForward, moePacked, type AuxiliaryScales, type Load, type MoeKept, type RoutingTaps } from './moe.ts'
-import type { PackedWeights } from './packed-weights.ts'
-import { headWidth, type LayerWeights, type Weights } from './parameters.ts'
+import type { PackedMoeWeights, PackedWeights } from './packed-weights.ts'
+import { headWidth, type Layer, type LayerWeights, type MoeWeights, type Weights } from './parameters.ts'
 import { denseBackward, denseForward, linear, normBackward, normForward, rows } from './primitives.ts'
 
 type FeedForwardKept = { h: Tensor; rstd: Tensor; denseHidden: Tensor | null; moe: MoeKept | null }
@@ -67,6 +67,33 @@ export function modelBackward(b: Recording, c: ModelConfig, w: Weights, g: Weigh
   b.embedBackward({ dWeight: g.embedding, ids: batch.ids, dX })
 }
 
+/** Records the forward pass over whole sequences of which only `final` [T, D] and the taps are wanted, on weights of either kind. */
+export function modelInspect(b: Recording, c: ModelConfig, w: Weights | PackedWeights, batch: Batch, taps: RoutingTaps): Tensor {
+  let x = embed(b, c, w.embedding, batch.ids)
+  let routed = 0
+  for (const layer of w.layers) {
+    const { h } = attentionForward(b, c, layer, x, batch)
+    x = blockForward(b, c, layer, h, batch.sequence, () => routed++, taps)
+  }
+  return normForward(b, c, 'final', x, w.finalNorm).y
+}
+
+/** Rows of the embedding, plain or packed. */
+function embed(b: Recording, c: ModelConfig, weight: Tensor, ids: Tensor): Tensor {
+  const x = b.scratch('x', [rows(ids), c.hidden_size])
+  if (isPacked(weight)) b.embedPackedForward({ x, ids, weight })
+  else b.embedForward({ x, ids, weight })
+  return x
+}
+
+/** y = h + dense(u) + moe(u), u = norm(h), plain or packed, with nothing kept. `next` numbers the layers with experts. */
+function blockForward(b: Recording, c: ModelConfig, w: Layer<MoeWeights> | Layer<PackedMoeWeights>, h: Tensor, sequence: number, next: () => number, taps: RoutingTaps): Tensor {
+  const { y: u } = normForward(b, c, 'u', h, w.moeNorm)
+  const x = w.dense ? denseForward(b, w.dense, u, h).y : h
+  if (!w.moe) return x
+  return 'gateUp' in w.moe ? moeForward(b, c, w.moe, u, x, sequence, next(), taps).y : moePacked(b, c, w.moe, u, x, next(), taps)
+}
+
 /** Key-value cache of one sequence: per layer keys and values [capacity, B]. */
 export type Cache = { keys: Tensor[]; values: Tensor[] }
 
@@ -85,9 +112,7 @@ export function modelDecode(b: Recording, config: ModelConfig, w: Weights | Pack
   const c = causal(config)
   const { ids, positions, sequences } = batch
   const heads = { H: c.num_attention_heads, G: c.num_key_value_heads }
-  let x = b.scratch('x', [rows(ids), c.hidden_size])
-  if (isPacked(w.embedding)) b.embedPackedForward({ x, ids, weight: w.embedding })
-  else b.embedForward({ x, ids, weight: w.embedding })
+  let x = embed(b, c, w.embedding, ids)
   let routed = 0
   w.layers.forEach((layer, i) => {
     const { q, k, v } = projectForward(b, c, layer, x, positions)
@@ -96,10 +121,7 @@ export function modelDecode(b: Recording, config: ModelConfig, w: Weights | Pack
     const o = b.scratch('o', q.shape)
     if (sequences) b.attentionSequencesForward({ o, q, cacheK, cacheV, ...sequences, ...heads })
     else b.attentionCachedForward({ o, q, cacheK, cacheV, positions, ...heads })
-    x = linear(b, 'h', o, layer.output, x)
-    const { y: u } = normForward(b, c, 'u', x, layer.moeNorm)
-    if (layer.dense) x = denseForward(b, layer.dense, u, x).y
-    if (layer.moe) x = 'gateUp' in layer.moe ? moeForward(b, c, layer.moe, u, x, rows(u), routed++, taps).y : moePacked(b, c, layer.moe, u, x, routed++, taps)
+    x = blockForward(b, c, layer, linear(b, 'h', o, layer.output, x), rows(x), () => routed++, taps)
   })
   return normForward(b, c, 'final', x, w.finalNorm).y
 }

@@ -3,8 +3,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { routeText } from '#core/analyze/text-routing.ts'
 import type { Job } from '#core/shared/jobs.ts'
-import { loadModel } from '#core/train/weights.ts'
-import { runAnalysis, tokenizerOf } from './analysis.ts'
+import { loadForAnalysis, runAnalysis, tokenizerOf } from './analysis.ts'
 import type { JobContext } from './context.ts'
 import { cpuChoice, openDevice } from './device.ts'
 import { phaseSender } from './progress.ts'
@@ -28,7 +27,7 @@ export async function runAnalyzeJob(job: Extract<Job, { kind: 'analyze' }>, cont
 export async function runRouteJob(job: Extract<Job, { kind: 'route' }>, context: JobContext): Promise<'done'> {
   const { backend } = await openDevice(cpuChoice)
   const tokenizer = tokenizerOf(job.model)
-  const model = await loadModel(backend, job.model.folder)
+  const model = await loadForAnalysis(backend, job.model)
   const route = (intervention: typeof job.intervention) => routeText(backend, model, tokenizer, job.text, intervention, job.continueTokens)
   context.send({ type: 'routed', plain: await route(null), changed: job.intervention === null ? null : await route(job.intervention) })
   await backend.close()

@@ -1,6 +1,7 @@
 /**
  * The memory of a recipe without taking any: the trainer is made on a backend that only adds up. The CPU asks for the same to
- * the byte; a card for a little more, where its kernels need room of their own.
+ * the byte; a card for a little more, where its kernels need room of their own. On the CPU the program shares memory with its model,
+ * so that it is part of the plan: what is planned is what the system will count at the peak.
  */
 import { totalmem } from 'node:os'
 import type { Backend, Tensor } from '#core/backend/backend.ts'
@@ -34,18 +35,27 @@ function createPlanningBackend(onTensor: (tensor: Tensor) => void): Backend {
   }
 }
 
+const programOfThisProcess = process.memoryUsage.rss()
+
+/**
+ * What Node and the program's code take beside a model on `device`, as this process did once its code was loaded; the process of a job
+ * loads about the same. Nothing on a card, which has memory of its own.
+ */
+export const programBytes = (device: RunConfig['device']): number => (device === 'cpu' ? programOfThisProcess : 0)
+
 /** What training `config` needs, by part; AdamW keeps two moments of every weight. */
 export async function planMemory(config: RunConfig): Promise<Pick<MemoryPlan, 'plannedBytes' | 'parts' | 'largestTensor'>> {
   let largest: Tensor | null = null
   const backend = createPlanningBackend((tensor) => {
     if (largest === null || tensorBytes(tensor) > tensorBytes(largest)) largest = tensor
   })
-  const { plannedBytes, weights } = await createTrainer(backend, trainerOptionsOf(config))
+  const { plannedBytes: trainerBytes, weights } = await createTrainer(backend, trainerOptionsOf(config))
   const weightBytes = listWeights(weights).reduce((sum, tensor) => sum + tensorBytes(tensor), 0)
+  const program = programBytes(config.device)
   const { name } = largest!
   return {
-    plannedBytes,
-    parts: { weights: weightBytes, gradients: weightBytes, optimizer: 2 * weightBytes, activations: plannedBytes - 4 * weightBytes },
+    plannedBytes: trainerBytes + program,
+    parts: { weights: weightBytes, gradients: weightBytes, optimizer: 2 * weightBytes, activations: trainerBytes - 4 * weightBytes, program },
     largestTensor: { name, sizeBytes: tensorBytes(largest!) },
   }
 }

@@ -114,8 +114,8 @@ export async function runProbeJob(job: ProbeJob, context: JobContext): Promise<'
   phase('prepare', elapsed(), 1)
   const trainer = await createTrainer(backend, trainerOptionsOf(config))
   // A card's kernels may need room of their own.
-  const more = trainer.plannedBytes - planned.plannedBytes
-  const memory = { ...memoryOf(bindingLimitBytes), plannedBytes: trainer.plannedBytes, parts: { ...planned.parts, activations: planned.parts.activations + more } }
+  const more = trainer.plannedBytes + planned.parts.program - planned.plannedBytes
+  const memory = { ...memoryOf(bindingLimitBytes), plannedBytes: planned.plannedBytes + more, parts: { ...planned.parts, activations: planned.parts.activations + more } }
   await fillWeights(backend, listWeights(trainer.weights), config.model.initializer_range)
   phase('steps', elapsed(), 1)
   const stepMs = await timeSteps(trainer, config, Math.max(startedAt + probeBudgetMs, performance.now() + leastTrainingMs), () => phase('steps', elapsed(), 1), () => context.stopRequest() !== 'none')

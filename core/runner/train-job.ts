@@ -15,6 +15,7 @@ import { startFromCheckpoint } from '#core/train/start.ts'
 import { drawWeights } from '#core/train/weights.ts'
 import type { JobContext } from './context.ts'
 import { kernelsOf, openDevice, peakFor } from './device.ts'
+import { programBytes } from './memory-plan.ts'
 import { sampleTexts } from './samples.ts'
 import { openTrainingSource } from './training-source.ts'
 
@@ -63,7 +64,7 @@ export async function runTrainJob(job: TrainJob, context: JobContext): Promise<'
   // A card compiles its kernels now.
   context.send({ type: 'phase', phase: { phase: 'prepare', done: 0, total: null, unit: '', etaSeconds: null } })
   const trainer = await createTrainer(backend, trainerOptionsOf(config))
-  context.log('info', `${backend.description}; ${(trainer.plannedBytes / 2 ** 20).toFixed(0)} MiB planned; ${source.summary}`)
+  context.log('info', `${backend.description}; ${((trainer.plannedBytes + programBytes(config.device)) / 2 ** 20).toFixed(0)} MiB planned; ${source.summary}`)
   const feed = await source.feed(backend, trainer)
   const start = await prepareState(job, backend, trainer, context)
 

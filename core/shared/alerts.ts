@@ -16,7 +16,7 @@ export const alertSchema = z.object({
   expected: z.number().nullable(),
   /** Of a value that is not finite: its name. */
   field: z.string().nullable(),
-  /** Experts: the layer (from 0), which they are, and how many it has. */
+  /** Experts: their layer in the model (from 0, dense ones counted), and which they are. */
   layer: z.int().nullable(),
   experts: z.array(z.int()),
   dismissed: z.boolean(),
@@ -49,8 +49,8 @@ export function robustScore(history: readonly number[], value: number): { score:
   return { score: (0.6745 * (value - median)) / spread, median }
 }
 
-/** Watches one run. `experts`: those of each layer that has them. */
-export function createAlertWatch({ experts, perToken }: { experts: number; perToken: number }): AlertWatch {
+/** Watches one run. `layers`: the model's layers that have experts, in the order of a record's counts; `experts`: those of each. */
+export function createAlertWatch({ layers, experts, perToken }: { layers: readonly number[]; experts: number; perToken: number }): AlertWatch {
   const histories: Record<'loss' | 'gradNorm', number[]> = { loss: [], gradNorm: [] }
   const loads: number[][] = []
   const sums: number[] = []
@@ -90,8 +90,8 @@ export function createAlertWatch({ experts, perToken }: { experts: number; perTo
     if (expertCounts === null || experts === 0 || !addLoads(expertCounts)) return []
     const findings: Finding[] = []
     const limit = Math.min(overloadedAbove, 0.9 * (experts / Math.max(1, perToken)))
-    for (let layer = 0; layer < sums.length / experts; layer++) {
-      const own = sums.slice(layer * experts, (layer + 1) * experts)
+    for (const [row, layer] of layers.entries()) {
+      const own = sums.slice(row * experts, (row + 1) * experts)
       const fair = own.reduce((sum, count) => sum + count, 0) / experts
       if (fair === 0) continue
       const where = (test: (utilisation: number) => boolean): number[] => own.flatMap((count, expert) => (test(count / fair) ? [expert] : []))

@@ -60,7 +60,8 @@ export type DeviceList = z.infer<typeof deviceListSchema>
 /** Memory that a recipe needs, known before any is taken. */
 export const memoryPlanSchema = z.object({
   plannedBytes: z.number(),
-  parts: z.object({ weights: z.number(), gradients: z.number(), optimizer: z.number(), activations: z.number() }),
+  /** `program`: what is taken before a model is opened; nothing on a card. */
+  parts: z.object({ weights: z.number(), gradients: z.number(), optimizer: z.number(), activations: z.number(), program: z.number() }),
   largestTensor: z.object({ name: z.string(), sizeBytes: z.number() }),
   /** The most that one tensor may have on this device; null: no limit of its own. */
   bindingLimitBytes: z.number().nullable(),

@@ -18,6 +18,11 @@ export function spreadOver(values: readonly number[]): ArmResult['validation'] {
   return { mean, min: Math.min(...values), max: Math.max(...values), deviation: values.length > 1 ? Math.sqrt(variance) : null, count: values.length }
 }
 
+/** Final losses by seed, minus those of another arm with the same seed: data order and budget are alike in a pair, only the knob differs. */
+export function pairedDifference(losses: ReadonlyMap<number, number>, others: ReadonlyMap<number, number>): ArmResult['difference'] {
+  return spreadOver([...losses].flatMap(([seed, loss]) => (others.has(seed) ? [loss - others.get(seed)!] : [])))
+}
+
 /** Tokens at which a curve first came down to `loss`, between its points; null when it never did. */
 export function tokensToReach({ tokens, losses }: Curve, loss: number): number | null {
   const at = losses.findIndex((value) => value <= loss)

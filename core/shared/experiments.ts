@@ -95,6 +95,8 @@ export const armResultSchema = z.object({
   done: z.int(),
   /** Held-out loss at the end; null before any run of the arm is done. */
   validation: spreadSchema.nullable(),
+  /** Seed by seed, that loss minus the one of the arm that the paper found better; null for that arm itself, and while no seed has both. */
+  difference: spreadSchema.nullable(),
   trainLoss: spreadSchema.nullable(),
   tokensPerSecond: spreadSchema.nullable(),
   totalParameters: z.number(),

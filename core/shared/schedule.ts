@@ -18,6 +18,15 @@ function descent(step: number, steps: number, { schedule, warmupSteps, decayStep
   }
 }
 
+/** The learning rate over a run as a line: at most about `points` steps, the corners of the schedule among them. */
+export function learningRateCurve(steps: number, config: Schedule, points = 240): { steps: number[]; rates: number[] } {
+  const end = config.scheduleSteps ?? steps
+  const corners = [1, config.warmupSteps, config.warmupSteps + 1, end - (config.decaySteps ?? 0), end, steps]
+  const even = Array.from({ length: points }, (_, i) => Math.round(1 + (i / (points - 1)) * (steps - 1)))
+  const shown = [...new Set([...corners, ...even])].filter((step) => step >= 1 && step <= steps).sort((a, b) => a - b)
+  return { steps: shown, rates: shown.map((step) => learningRateAt(step, steps, config)) }
+}
+
 /** Learning rate of step `step` (1-based) of `steps`. The schedule's last step has the minimum; warm-up reaches the peak at step warmupSteps. */
 export function learningRateAt(step: number, steps: number, config: Schedule): number {
   const { peakLearningRate: peak, minLearningRate: min, warmupSteps, warmupStart = 0.1, scheduleSteps } = config

@@ -330,7 +330,7 @@ class ContextObject : public Napi::ObjectWrap<ContextObject> {
     }
     const Napi::Value writes = record.Get("writes");
     if (!writes.IsUndefined()) plan.steps.back().writes = static_cast<int>(integerOf(writes, what + ".writes", 0, op->tensors));
-    engine_->noteZeros(plan, plan.steps.back());
+    engine_->noteGradient(plan, plan.steps.back());
     if (record.Get("keepsWeight").ToBoolean()) engine_->keepWeight(plan, plan.steps.back());
   }
 

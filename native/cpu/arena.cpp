@@ -124,19 +124,31 @@ void Arena::touchAhead() {
 #endif
 }
 
-Arena::Zeros* Arena::zerosAt(size_t byteOffset, size_t bytes) {
-  for (const std::unique_ptr<Zeros>& zeros : zeros_) {
-    if (zeros->byteOffset == byteOffset && zeros->bytes == bytes) return zeros.get();
-  }
-  zeros_.emplace_back(new Zeros{byteOffset, bytes, false});
-  return zeros_.back().get();
+void Arena::Note::makeSquares(size_t count) {
+  squares.resize(std::max(squares.size(), count));
+  gradient.squares = squares.data();
+  gradient.squareCount = static_cast<int64_t>(squares.size());
 }
 
-void Arena::writeZeros(size_t byteOffset, size_t bytes, const Zeros* except) {
-  for (const std::unique_ptr<Zeros>& zeros : zeros_) {
-    if (!zeros->isZero || zeros.get() == except || byteOffset >= zeros->byteOffset + zeros->bytes || zeros->byteOffset >= byteOffset + bytes) continue;
-    std::fill_n(data_ + zeros->byteOffset, zeros->bytes, char{0});
-    zeros->isZero = false;
+Arena::Note* Arena::noteOf(size_t byteOffset, size_t bytes) {
+  for (const std::unique_ptr<Note>& note : notes_) {
+    if (note->byteOffset == byteOffset && note->bytes == bytes) return note.get();
+  }
+  notes_.emplace_back(new Note{byteOffset, bytes, {}, {}});
+  return notes_.back().get();
+}
+
+void Arena::writeZeros(size_t byteOffset, size_t bytes, const Note* except) {
+  for (const std::unique_ptr<Note>& note : notes_) {
+    if (!note->gradient.isZero || note.get() == except || byteOffset >= note->byteOffset + note->bytes || note->byteOffset >= byteOffset + bytes) continue;
+    std::fill_n(data_ + note->byteOffset, note->bytes, char{0});
+    note->gradient.isZero = false;
+  }
+}
+
+void Arena::forgetSquares(size_t byteOffset, size_t bytes, const Note* except) {
+  for (const std::unique_ptr<Note>& note : notes_) {
+    if (note.get() != except && byteOffset < note->byteOffset + note->bytes && note->byteOffset < byteOffset + bytes) note->gradient.hasSquares = false;
   }
 }
 
@@ -155,7 +167,7 @@ void Arena::free() {
   data_ = nullptr;
   bytes_ = mappingBytes_ = 0;
   readOnly_ = false;
-  for (const std::unique_ptr<Zeros>& zeros : zeros_) zeros->isZero = false;
+  for (const std::unique_ptr<Note>& note : notes_) note->gradient.isZero = note->gradient.hasSquares = false;
 }
 
 }  // namespace moe

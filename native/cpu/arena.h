@@ -10,14 +10,19 @@
 #include <thread>
 #include <vector>
 
+#include "args.h"
+
 namespace moe {
 
 class Arena {
  public:
-  // Bytes that are zero whatever they hold, while isZero: gradients, which are mostly overwritten before anybody looks.
-  struct Zeros {
+  // What is known of a gradient in this memory. It is mostly overwritten before anybody looks, so that its zeros are only noted.
+  struct Note {
     size_t byteOffset, bytes;
-    bool isZero;
+    Gradient gradient;
+    std::vector<float> squares;
+
+    void makeSquares(size_t count);
   };
 
   // Throws std::bad_alloc when the system has no such memory.
@@ -35,9 +40,11 @@ class Arena {
   void populate();
 
   // The one note on these bytes, kept as long as the arena.
-  Zeros* zerosAt(size_t byteOffset, size_t bytes);
+  Note* noteOf(size_t byteOffset, size_t bytes);
   // Writes all zeros that are only noted and overlap these bytes: before anybody looks there or writes a part.
-  void writeZeros(size_t byteOffset, size_t bytes, const Zeros* except = nullptr);
+  void writeZeros(size_t byteOffset, size_t bytes, const Note* except = nullptr);
+  // Drops the squares of gradients that overlap these bytes, which will be other ones.
+  void forgetSquares(size_t byteOffset, size_t bytes, const Note* except = nullptr);
 
   // null after free(); aligned to 4096 bytes.
   char* data() const { return data_; }
@@ -54,7 +61,7 @@ class Arena {
   void* mapping_ = nullptr;
   size_t mappingBytes_ = 0;
   bool readOnly_ = false;
-  std::vector<std::unique_ptr<Zeros>> zeros_;
+  std::vector<std::unique_ptr<Note>> notes_;
   // Brings pages in ahead of the runs, until it is done or told to stop.
   std::thread reader_;
   std::atomic<bool> stopping_{false};

@@ -38,14 +38,23 @@ struct Packed {
   bool isCurrent;
 };
 
+// What is known of a gradient besides its memory. `squares` (null where no op makes them): sums of the squares of its parts, in
+// an order that depends on its shape only.
+struct Gradient {
+  bool isZero;      // whatever the memory holds
+  bool hasSquares;  // of what the memory holds
+  float* squares;
+  int64_t squareCount;
+};
+
 // Tensors in record order (out, inout, in, optional), attributes in the order of the op's row.
 struct Args {
   const Tensor* tensors;
   const double* attrs;
   Workspace work;
-  bool mixed;      // operands of products are bf16, their sums float32
-  bool* isZero;    // of the gradient that the op's row names: that it is zero whatever its memory holds; or null
-  Packed* packed;  // where the op keeps its weight packed, or null
+  bool mixed;          // operands of products are bf16, their sums float32
+  Gradient* gradient;  // that the op's row names, or null
+  Packed* packed;      // where the op keeps its weight packed, or null
 };
 
 // Workspace an op needs, in floats; from shapes and attributes only.
@@ -56,7 +65,8 @@ struct Need {
 
 // One row of a kernel table. The last `optional` of `tensors` may be null. `need` may be null (no workspace). Bit i of
 // `halves`: tensor i may be bf16 when the op is mixed. `packedFloats`: floats of its weight (tensor 2) packed whole, where the op
-// can keep it; else null. `gradient`: the tensor that the op overwrites where Args::isZero says so, or leaves zero by saying so; −1 for none.
+// can keep it; else null. `gradient`: the tensor that the op overwrites where Args::gradient says it is zero, or leaves zero by saying so; −1
+// for none. `squares`: how many sums of squares of its gradient the op makes when it is mixed; null where it makes none.
 struct Op {
   const char* name;
   int tensors;
@@ -67,6 +77,7 @@ struct Op {
   uint32_t halves;
   int64_t (*packedFloats)(const Args&);
   int gradient = -1;
+  int64_t (*squares)(const Args&) = nullptr;
 };
 
 // All ops compiled for one instruction set. hasMixed: it multiplies bf16. multiplyAdd keeps every thread's multiply-add units

@@ -31,6 +31,10 @@ void writeZerosFor(const Plan& plan, const Plan::Step& step) {
   }
 }
 
+bool overlaps(const Binding& binding, const Arena* arena, size_t byteOffset, size_t bytes) {
+  return binding.arena.get() == arena && byteOffset < binding.byteOffset + binding.bytes && binding.byteOffset < byteOffset + bytes;
+}
+
 std::string describe(const Op& op, const Pool::Failure& failure) {
   return std::string(op.name) + ": " + failure.what + "[" + std::to_string(failure.index) + "] is " + std::to_string(failure.found) +
          ", expected 0 to " + std::to_string(failure.limit - 1);
@@ -54,7 +58,8 @@ const Op* Engine::findOp(const std::string& name) const {
 
 Args Engine::argsOf(const Plan& plan, const Plan::Step& step) const {
   float* memory = reinterpret_cast<float*>(workspace_.data());
-  return {plan.tensors.data() + step.firstTensor, plan.attrs.data() + step.firstAttr, {memory, need_.sharedFloats, memory + need_.sharedFloats, need_.perThreadFloats}, step.mixed, step.gradient ? &step.gradient->isZero : nullptr, step.kept ? &step.kept->packed : nullptr};
+  const Workspace work = {memory, need_.sharedFloats, memory + need_.sharedFloats, need_.perThreadFloats};
+  return {plan.tensors.data() + step.firstTensor, plan.attrs.data() + step.firstAttr, work, step.mixed, step.gradient ? &step.gradient->gradient : nullptr, step.kept ? &step.kept->packed : nullptr};
 }
 
 void Engine::reserve(const Plan& plan) {
@@ -86,19 +91,19 @@ void Engine::keepWeight(const Plan& plan, Plan::Step& step) {
   kept_.push_back(step.kept);
 }
 
-void Engine::changed(const Arena* arena, size_t byteOffset, size_t bytes) {
+void Engine::changed(Arena* arena, size_t byteOffset, size_t bytes, const Arena::Note* except) {
   for (const std::weak_ptr<KeptWeight>& known : kept_) {
     const std::shared_ptr<KeptWeight> kept = known.lock();
-    if (!kept || kept->weight.arena.get() != arena) continue;
-    const Binding& weight = kept->weight;
-    if (byteOffset < weight.byteOffset + weight.bytes && weight.byteOffset < byteOffset + bytes) kept->packed.isCurrent = false;
+    if (kept && overlaps(kept->weight, arena, byteOffset, bytes)) kept->packed.isCurrent = false;
   }
+  arena->forgetSquares(byteOffset, bytes, except);
 }
 
-void Engine::noteZeros(const Plan& plan, Plan::Step& step) {
+void Engine::noteGradient(const Plan& plan, Plan::Step& step) {
   if (step.op->gradient < 0) return;
   const Binding& gradient = plan.bindings[step.firstTensor + static_cast<size_t>(step.op->gradient)];
-  step.gradient = gradient.arena->zerosAt(gradient.byteOffset, gradient.bytes);
+  step.gradient = gradient.arena->noteOf(gradient.byteOffset, gradient.bytes);
+  if (step.op->squares && step.mixed) step.gradient->makeSquares(static_cast<size_t>(step.op->squares(argsOf(plan, step))));
 }
 
 size_t Engine::bytes() const {
@@ -114,14 +119,14 @@ std::string Engine::run(Plan& plan) {
   for (const Plan::Step& step : plan.steps) {
     const auto start = Clock::now();
     writeZerosFor(plan, step);
+    for (int i = 0; i < step.writes; i++) {
+      const Binding& binding = plan.bindings[step.firstTensor + static_cast<size_t>(i)];
+      if (binding.arena) changed(binding.arena.get(), binding.byteOffset, binding.bytes, step.op->squares ? step.gradient : nullptr);
+    }
     step.op->run(argsOf(plan, step), *pool_);
     const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start);
     nanoseconds_[static_cast<size_t>(step.op - kernels_.ops)] += static_cast<uint64_t>(elapsed.count());
     const Pool::Failure failure = pool_->takeFailure();
-    for (int i = 0; i < step.writes && !kept_.empty(); i++) {
-      const Binding& binding = plan.bindings[step.firstTensor + static_cast<size_t>(i)];
-      if (binding.arena) changed(binding.arena.get(), binding.byteOffset, binding.bytes);
-    }
     if (failure.what != nullptr) return describe(*step.op, failure);
   }
   return "";

@@ -38,7 +38,7 @@ struct Plan {
     bool mixed;
     int writes;  // leading tensors that the op changes
     std::shared_ptr<KeptWeight> kept;
-    Arena::Zeros* gradient;  // of the gradient that the op's row names, or null
+    Arena::Note* gradient;  // on the gradient that the op's row names, or null
   };
   std::vector<Step> steps;
   std::vector<Tensor> tensors;
@@ -63,10 +63,10 @@ class Engine {
 
   // Keeps the packed weight of a step's op between runs, if it can; shared by all plans. Throws std::bad_alloc.
   void keepWeight(const Plan& plan, Plan::Step& step);
-  // Keeps with a step whether its op's gradient is zero, which the op then need not read, or write.
-  void noteZeros(const Plan& plan, Plan::Step& step);
-  // Bytes of `arena` have changed: weights packed from them are stale.
-  void changed(const Arena* arena, size_t byteOffset, size_t bytes);
+  // Keeps with a step what is known of its op's gradient, which the op then need not read, or write, or only in part.
+  void noteGradient(const Plan& plan, Plan::Step& step);
+  // Bytes of `arena` change: weights packed from them are stale, squares of gradients there are not known, but for those of `except`.
+  void changed(Arena* arena, size_t byteOffset, size_t bytes, const Arena::Note* except = nullptr);
   // Bytes of workspace and kept weights.
   size_t bytes() const;
 

@@ -79,6 +79,7 @@ export const probe = {
     gradients: 'Gradients',
     optimizer: 'Optimizer',
     activations: 'Activations',
+    program: 'Program',
     ofMachine: 'of the {bytes} of this machine',
     largest: 'Largest tensor: {name}, {bytes}',
     ofLimit: '(one binding of this device holds {bytes})',

@@ -45,7 +45,7 @@ export const training = {
     empty: { title: 'Nothing was changed', text: 'What is changed while the run trains is listed here, since it is part of its result.' },
     learningRate: 'Learning rate times {factor}', stopAt: 'Stop at step {step}', rollBack: 'Rolled back from step {from}', rollBackSkip: 'Rolled back from step {from}; the data of {n} steps from {step} on is skipped', device: 'Went on on {to} instead of {from}', fromStep: 'from step {step} on',
   },
-  samples: { empty: { title: 'No samples', text: 'Give prompts in the recipe (control.prompts): the model continues them at each checkpoint.' }, step: 'Step {step}' },
+  samples: { empty: { title: 'No samples', text: 'Give prompts when a run is made: the model continues them at each checkpoint.' }, step: 'Step {step}' },
   queue: { title: 'Queue', pause: 'Pause queue', start: 'Start queue', paused: 'Paused: no queued run begins.', up: 'Move {name} up', down: 'Move {name} down', cancel: 'Take {name} out of the queue' },
   list: { search: 'Search', searchLabel: 'Search runs by name, note or tag', archived: 'Archived', archive: 'Archive', unarchive: 'Take out of the archive', compare: 'Compare ({n})', select: 'Select {name} to compare', none: 'No run fits.', alerts: 'one alert | {n} alerts', lineage: 'Lineage' },
   note: { edit: 'Note and tags', title: 'Note and tags of “{name}”', text: 'For yourself; both are searched.', note: 'Note', tags: 'Tags, separated by commas', save: 'Save' },

@@ -1,5 +1,5 @@
 /** English: the reference catalogue. `{name}` are values; ` | ` separates singular and plural. */
-import { analyses } from './en-analyses.ts'
+import { analyses, expert, routing } from './en-analyses.ts'
 import { apiServer } from './en-api-server.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './en-data.ts'
 import { devices, probe, runningOn } from './en-devices.ts'
@@ -7,6 +7,7 @@ import { evaluations } from './en-evaluations.ts'
 import { errorHints, errors } from './en-errors.ts'
 import { exchange } from './en-exchange.ts'
 import { experiments } from './en-experiments.ts'
+import { newRun } from './en-new-run.ts'
 import { training } from './en-training.ts'
 
 export const en = {
@@ -140,6 +141,9 @@ export const en = {
     evaluate: 'Evaluating',
     evaluation: 'Evaluating',
     validation: 'Evaluating',
+    samples: 'Continuing the prompts',
+    conversations: 'Reading conversations',
+    reference: 'Asking the reference model',
   },
   stop: {
     title: 'Stop “{name}”?',
@@ -165,7 +169,7 @@ export const en = {
     smoothing: 'Smoothing',
     log: 'Log loss axis',
     reset: 'Reset zoom',
-    zoomHint: 'Drag to zoom, Shift and wheel or arrow keys to pan, double-click to reset',
+    zoomHint: 'Drag to zoom, Shift-drag to pan, double-click to reset',
     validationByDomain: 'Held-out loss by domain',
     axis: { label: 'Axis', steps: 'Steps', tokens: 'Tokens', flops: 'FLOPs', time: 'Time' },
     empty: { title: 'No steps yet', text: 'The curves begin with the first training step.' },
@@ -219,79 +223,7 @@ export const en = {
     empty: { title: 'Nothing to show', text: 'The log has no messages of this kind.' },
   },
   configuration: { run: 'Run', mix: 'Mix', created: 'Created', copy: 'Copy recipe', recipe: 'Recipe of the run as JSON' },
-  newRun: {
-    title: 'New run',
-    subtitle: 'A small model on a mix of text. Change what you like; the recipe below has everything.',
-    copyOf: 'A copy of “{name}”, with its whole recipe.',
-    copyName: '{name} (copy)',
-    defaultName: 'Run {n}',
-    model: 'Model',
-    training: 'Training',
-    device: 'Device',
-    routing: 'Routing losses',
-    makes: 'This makes',
-    total: 'Parameters',
-    active: 'Active per token',
-    inExperts: 'In experts',
-    embedding: 'In embedding and head',
-    tokens: 'Training tokens',
-    work: 'Work',
-    atPeak: 'At the device’s measured peak that is {time}; training reaches a part of it.',
-    sampleMix: 'Built-in sample',
-    mixItem: '{name} ({tokens} tokens)',
-    noCheckpoints: 'No checkpoint is written before the end: if the run is cut off, its work is lost.',
-    incomplete: 'The numbers appear when the recipe is complete.',
-    start: 'Start training',
-    queue: 'Queue behind the running one',
-    fix: 'Check “{field}”',
-    recipe: 'Full recipe',
-    open: 'Open a recipe',
-    save: 'Save as a file',
-    edit: 'Edit every knob',
-    apply: 'Use this recipe',
-    notJson: 'That is not JSON: {message}',
-    size: 'Size',
-    sizeHelp: 'Sets everything below: width, experts, learning rate, batch and length of training. The last one is the paper’s model.',
-    field: {
-      name: 'Name',
-      mix: 'Mix',
-      steps: 'Steps',
-      experts: 'Experts',
-      expertsPerToken: 'Experts per token',
-      layers: 'Layers',
-      hiddenSize: 'Hidden size',
-      learningRate: 'Peak learning rate',
-      loadBalanceWeight: 'Load-balancing weight',
-      routerZWeight: 'Router z weight',
-      seed: 'Seed',
-      device: 'Train on',
-      precision: 'Precision',
-    },
-    help: {
-      mix: 'What it is trained on; make your own under Data',
-      steps: 'Optimizer steps',
-      experts: 'In each layer',
-      expertsPerToken: 'Chosen by the router',
-      layers: 'Transformer blocks',
-      hiddenSize: 'Width of the model',
-      learningRate: 'Reached after the warm-up',
-      loadBalanceWeight: '0 switches it off; the paper uses 0.01',
-      routerZWeight: '0 switches it off; the paper uses 0.001',
-      seed: 'Same seed, same bits',
-      device: 'The run can go on on another device later',
-      precision: 'Mixed: matrix products take 16-bit floats and sum in float32',
-      precisionCpu: 'This processor multiplies no 16-bit floats',
-      precisionNoF16: 'This card has no 16-bit floats',
-    },
-    problem: {
-      name: 'Between 1 and 120 characters.',
-      missing: 'A number is missing.',
-      whole: 'A whole number above 0.',
-      positive: 'A number that is not negative.',
-      expertsPerToken: 'At most the number of experts, {experts}.',
-      hiddenSize: 'A multiple of {multiple}: the width is shared out among the attention heads.',
-    },
-  },
+  newRun,
   chat: {
     list: 'Chats',
     new: 'New chat',
@@ -311,6 +243,7 @@ export const en = {
     stop: 'Stop',
     regenerate: 'Try again',
     copy: 'Copy reply',
+    routing: 'See its routing',
     transcript: 'Transcript',
     writing: 'The model is writing.',
     finished: 'The reply is complete.',
@@ -370,6 +303,8 @@ export const en = {
   apiServer,
   browse,
   analyses,
+  routing,
+  expert,
   evaluations,
   build,
   data,

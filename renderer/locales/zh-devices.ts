@@ -81,6 +81,7 @@ export const probe: typeof english.probe = {
     gradients: '梯度',
     optimizer: '优化器',
     activations: '激活值',
+    program: '程序',
     ofMachine: '本机共有 {bytes}',
     largest: '最大的张量：{name}，{bytes}',
     ofLimit: '（此设备单次绑定可容纳 {bytes}）',

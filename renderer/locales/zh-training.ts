@@ -41,7 +41,7 @@ export const training = {
     empty: { title: '没有任何更改', text: '训练期间的更改会列在这里，因为它们是结果的一部分。' },
     learningRate: '学习率乘以 {factor}', stopAt: '停止于第 {step} 步', rollBack: '从第 {from} 步回退', rollBackSkip: '从第 {from} 步回退；跳过自第 {step} 步起 {n} 步的数据', device: '由 {from} 改为 {to} 继续', fromStep: '自第 {step} 步起',
   },
-  samples: { empty: { title: '没有样本', text: '在配方中给出提示（control.prompts）：模型会在每个检查点续写。' }, step: '第 {step} 步' },
+  samples: { empty: { title: '没有样本', text: '新建训练时给出提示：模型会在每个检查点续写。' }, step: '第 {step} 步' },
   queue: { title: '队列', pause: '暂停队列', start: '启动队列', paused: '已暂停：排队的训练不会开始。', up: '上移 {name}', down: '下移 {name}', cancel: '将 {name} 移出队列' },
   list: { search: '搜索', searchLabel: '按名称、备注或标签搜索训练', archived: '已归档', archive: '归档', unarchive: '取消归档', compare: '比较（{n}）', select: '选择 {name} 进行比较', none: '没有符合的训练。', alerts: '{n} 条警报 | {n} 条警报', lineage: '谱系' },
   note: { edit: '备注和标签', title: '“{name}”的备注和标签', text: '供自己使用；都可搜索。', note: '备注', tags: '标签，用逗号分隔', save: '保存' },

@@ -1,6 +1,6 @@
 /** 简体中文。键和占位符与英文目录一致（由 tests/renderer 比对）。 */
 import type { en } from './en.ts'
-import { analyses } from './zh-analyses.ts'
+import { analyses, expert, routing } from './zh-analyses.ts'
 import { apiServer } from './zh-api-server.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './zh-data.ts'
 import { devices, probe, runningOn } from './zh-devices.ts'
@@ -8,6 +8,7 @@ import { evaluations } from './zh-evaluations.ts'
 import { errorHints, errors } from './zh-errors.ts'
 import { exchange } from './zh-exchange.ts'
 import { experiments } from './zh-experiments.ts'
+import { newRun } from './zh-new-run.ts'
 import { training } from './zh-training.ts'
 
 export const zh: typeof en = {
@@ -141,6 +142,9 @@ export const zh: typeof en = {
     evaluate: '正在评估',
     evaluation: '正在评估',
     validation: '正在评估',
+    samples: '续写提示',
+    conversations: '读取对话',
+    reference: '计算参考模型',
   },
   stop: {
     title: '停止“{name}”？',
@@ -166,7 +170,7 @@ export const zh: typeof en = {
     smoothing: '平滑',
     log: '损失用对数轴',
     reset: '重置缩放',
-    zoomHint: '拖动以缩放，按住 Shift 滚动或用方向键平移，双击以重置',
+    zoomHint: '拖动缩放，Shift 拖动平移，双击重置',
     validationByDomain: '各领域的留出集损失',
     axis: { label: '横轴', steps: '步数', tokens: '词元', flops: 'FLOPs', time: '时间' },
     empty: { title: '还没有训练步', text: '曲线从第一个训练步开始。' },
@@ -220,79 +224,7 @@ export const zh: typeof en = {
     empty: { title: '没有可显示的内容', text: '日志中没有这类消息。' },
   },
   configuration: { run: '训练', mix: '混合', created: '创建时间', copy: '复制配方', recipe: '训练配方（JSON）' },
-  newRun: {
-    title: '新建训练',
-    subtitle: '用一个文本混合训练一个小模型。可随意修改；完整配方见下方。',
-    copyOf: '“{name}”的副本，包含其完整配方。',
-    copyName: '{name}（副本）',
-    defaultName: '训练 {n}',
-    model: '模型',
-    training: '训练',
-    device: '设备',
-    routing: '路由损失',
-    makes: '结果规模',
-    total: '参数量',
-    active: '每词元激活',
-    inExperts: '专家部分',
-    embedding: '嵌入与输出头',
-    tokens: '训练词元',
-    work: '计算量',
-    atPeak: '按设备实测峰值需要 {time}；实际训练只能达到其中一部分。',
-    sampleMix: '内置样本',
-    mixItem: '{name}（{tokens} 个词元）',
-    noCheckpoints: '结束前不写检查点：如果训练中断，进度将全部丢失。',
-    incomplete: '配方完整后会显示各项数字。',
-    start: '开始训练',
-    queue: '排在当前训练之后',
-    fix: '请检查“{field}”',
-    recipe: '完整配方',
-    open: '打开配方',
-    save: '保存为文件',
-    edit: '编辑所有参数',
-    apply: '使用此配方',
-    notJson: '这不是 JSON：{message}',
-    size: '规模',
-    sizeHelp: '决定下面的一切：宽度、专家、学习率、批次和训练长度。最后一个是论文的模型。',
-    field: {
-      name: '名称',
-      mix: '混合',
-      steps: '步数',
-      experts: '专家数',
-      expertsPerToken: '每词元专家数',
-      layers: '层数',
-      hiddenSize: '隐藏维度',
-      learningRate: '峰值学习率',
-      loadBalanceWeight: '负载均衡权重',
-      routerZWeight: '路由 z 权重',
-      seed: '随机种子',
-      device: '训练设备',
-      precision: '精度',
-    },
-    help: {
-      mix: '训练所用的数据；可在“数据”中制作自己的',
-      steps: '优化器步数',
-      experts: '每层',
-      expertsPerToken: '由路由器选择',
-      layers: 'Transformer 块数',
-      hiddenSize: '模型宽度',
-      learningRate: '预热结束时达到',
-      loadBalanceWeight: '0 为关闭；论文取 0.01',
-      routerZWeight: '0 为关闭；论文取 0.001',
-      seed: '相同种子，逐位相同',
-      device: '之后可以换到另一设备继续',
-      precision: '混合：矩阵乘积使用 16 位浮点，以 float32 求和',
-      precisionCpu: '此处理器不支持 16 位浮点乘法',
-      precisionNoF16: '此显卡不支持 16 位浮点',
-    },
-    problem: {
-      name: '1 到 120 个字符。',
-      missing: '缺少数字。',
-      whole: '大于 0 的整数。',
-      positive: '不小于 0 的数。',
-      expertsPerToken: '不能超过专家数 {experts}。',
-      hiddenSize: '{multiple} 的倍数：宽度要分给各个注意力头。',
-    },
-  },
+  newRun,
   chat: {
     list: '对话列表',
     new: '新对话',
@@ -312,6 +244,7 @@ export const zh: typeof en = {
     stop: '停止',
     regenerate: '重试',
     copy: '复制回复',
+    routing: '查看路由',
     transcript: '对话记录',
     writing: '模型正在写。',
     finished: '回复已完成。',
@@ -371,6 +304,8 @@ export const zh: typeof en = {
   apiServer,
   browse,
   analyses,
+  routing,
+  expert,
   evaluations,
   build,
   data,

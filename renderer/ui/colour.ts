@@ -42,9 +42,19 @@ export function loadColour(position: number, dark: boolean): Rgb {
   return oklabToRgb(at(0), at(1), at(2))
 }
 
+/** Colour of a share of the whole, 0 to 1: from quiet to the end of the load scale that means more. */
+export function shareColour(share: number, dark: boolean): Rgb {
+  return loadColour(Math.min(1, Math.max(0, share)), dark)
+}
+
 /** Hue of an expert in degrees: neighbours are the golden angle apart. */
 export function expertHue(expert: number): number {
   return (expert * 137.508 + 190) % 360
+}
+
+/** Colour of an expert's cell, as light as its tint behind text may be. */
+export function expertCell(expert: number, dark: boolean): Rgb {
+  return oklabToRgb(...polar(dark ? 0.62 : 0.74, 0.12, expertHue(expert)))
 }
 
 /** CSS colour of an expert for lines and bars, in the current theme. */

@@ -5,6 +5,9 @@ import { createSaturation } from '#core/analyze/saturation.ts'
 import { createTokenTable, tokenTableBound } from '#core/analyze/token-table.ts'
 import { bestOf, expertTokens, meanShares } from '#core/analyze/vocabulary.ts'
 import type { RoutingCounters } from '#core/shared/analyses.ts'
+import { expertProfile } from '#core/shared/expert-profile.ts'
+import { lightPalette } from '#core/shared/figures/figure.ts'
+import { heatMap } from '#core/shared/figures/heat-map.ts'
 import { createRandom, permutation } from '#core/shared/random.ts'
 import { coactivation, expertGroups, layerLoad, loadBalanceForms, pairBaseline, specializationSpread, strongestExperts, strongFlows, uniformShare, wilsonInterval } from '#core/shared/routing-statistics.ts'
 
@@ -202,6 +205,33 @@ describe('statistics', () => {
     expect(high).toBeCloseTo(0.9433, 3)
     const flows = strongFlows({ ...stored([], [[1, 1]], 1), experts: 2, flows: [{ from: 0, to: 1, counts: [40, 10, 10, 40] }] }, 0, 1.5)
     expect(flows).toEqual([{ from: 0, to: 0, count: 40, share: 0.8 }, { from: 1, to: 1, count: 40, share: 0.8 }])
+  })
+
+  test('the profile of an expert: load, partners, where its tokens come from and go', () => {
+    const symmetric = counters.pairs.map((pairs) => Array.from(pairs, (count, i) => count + pairs[(i % E) * E + Math.floor(i / E)]!))
+    const whole = { ...stored([], [[1]], K), layers: [0, 1, 2], experts: E, tokens: counters.total(), domains: counters.domains.map(domainCounts), pairs: symmetric, gateSum: counters.gateSum.map((sums) => Array.from(sums)), flows: counters.flows.map(({ from, to, counts }) => ({ from, to, counts: Array.from(counts) })) }
+    const profile = expertProfile(whole, 1, 2)
+    const own = tokens.filter(({ experts }) => experts[1]!.includes(2))
+    expect(profile.share).toBeCloseTo(own.length / tokens.length, 12)
+    expect(profile.ratio).toBeCloseTo((own.length / tokens.length) * (E / K), 12)
+    const [together, before, after] = profile.lists
+    expect([together!.kind, before!.kind, after!.kind]).toEqual(['together', 'before', 'after'])
+    for (const { expert, share, n } of together!.partners) {
+      expect(n).toBe(own.length)
+      expect(share).toBeCloseTo(own.filter(({ experts }) => experts[1]!.includes(expert)).length / own.length, 12)
+    }
+    const first = tokens.filter(({ experts }) => experts[1]![0] === 2)
+    for (const [list, layer] of [[before!, 0], [after!, 2]] as const) {
+      expect(list.layer).toBe(layer)
+      for (const { expert, share } of list.partners) expect(share).toBeCloseTo(first.filter(({ experts }) => experts[layer]![0] === expert).length / first.length, 12)
+    }
+  })
+
+  test('a cell of a map says its interval and sample size, and its row of the table has them', () => {
+    const figure = heatMap({ id: 'x', title: 'x', rowTitle: 'layer', columnTitle: 'expert', valueTitle: 'load', rows: ['0'], columns: ['3', '4'], values: [1, 2], high: 2, format: String, certainty: (_, column) => (column === 0 ? { interval: [0.5, 1.5], n: 10 } : {}), keyOf: (row, column) => `${row}/${column}` }, lightPalette)
+    expect(figure.svg).toContain('data-value="layer 0 · expert 3: 1 (95 %: 0.5 – 1.5, n = 10)" data-row="0" data-column="0" data-key="0/0"')
+    expect(figure.columns).toEqual(['layer', 'expert', 'load', '95 % from', '95 % to', 'n'])
+    expect(figure.rows).toEqual([['0', '3', 1, 0.5, 1.5, 10], ['0', '4', 2, '', '', '']])
   })
 
   test('a share of one sequence has the error of independent tokens', () => {

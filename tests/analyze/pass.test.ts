@@ -10,13 +10,16 @@ import { givenText } from '#core/analyze/text.ts'
 import { createCpuBackend, type CpuBackend } from '#core/backend/cpu.ts'
 import { createScorer } from '#core/evaluate/scorer.ts'
 import { openSafetensors } from '#core/formats/safetensors.ts'
+import { createSequences } from '#core/model/sequences.ts'
+import type { Weights } from '#core/model/parameters.ts'
 import { nextTokenRows } from '#core/train/batch.ts'
+import { loadModelAs } from '#core/train/load-model.ts'
 import { loadModel, readTokenBatch } from '#core/train/weights.ts'
 
 const folder = join(import.meta.dirname, '../fixtures/oracle/tiny')
 const { ids, sequence } = readTokenBatch(join(folder, 'forward.safetensors'))
 let backend: CpuBackend
-let model: AnalysedModel
+let model: AnalysedModel & { weights: Weights }
 const words = { encode: (text: string) => [...text].map((c) => c.charCodeAt(0) - 60), decode: (list: readonly number[]) => list.join(' '), createDecoder: () => ({ push: (id: number) => `${id} ` }) }
 const cut = { sequence, sequences: 2 }
 const options = { ...cut, memoryBytes: 1e9, decode: words.decode }
@@ -115,4 +118,29 @@ test('the ablation table is the loss of one expert switched off at a time', asyn
   await pass.setBias(1, biasesOf(model.config, { off: [{ layer: 1, expert: 2 }], force: [] })[1]!)
   expect(domain!.increase[table.experts + 2]).toBeCloseTo((await meanLoss()) - plain, 6)
   pass.release()
+})
+
+test.each(['bf16', 'q8', 'q4'] as const)('a model packed to %s routes as it does when it writes, and takes interventions', async (type) => {
+  const { config, weights } = await loadModelAs(backend, join(folder, 'model'), type)
+  const sequences = createSequences(backend, config, weights, { count: 1, capacity: sequence })
+  const row = ids.subarray(0, sequence)
+  const logits = (await sequences.feedAll(0, row)).map((one) => Float32Array.from(one))
+  const pass = await createRoutedPass(backend, config, weights, { sequence, sequences: 1, head: true, bias: true })
+  await pass.write(row, Int32Array.from(row, (_, t) => row[t + 1] ?? -1))
+  await pass.run()
+  const seen = await pass.read()
+  for (let t = 0; t < sequence; t++) {
+    const written = await sequences.routing(t)
+    written.forEach(({ experts, weights: gates }, layer) => {
+      expect([...seen.experts[layer]!.subarray(t * config.num_experts_per_tok, (t + 1) * config.num_experts_per_tok)]).toEqual(experts)
+      gates.forEach((gate, j) => expect(seen.gate[layer]![t * config.num_experts_per_tok + j]).toBeCloseTo(gate, 4))
+    })
+    if (t + 1 === sequence) continue
+    const lse = Math.log(logits[t]!.reduce((sum, x) => sum + Math.exp(x), 0))
+    expect(seen.loss[t]).toBeCloseTo(lse - logits[t]![row[t + 1]!]!, 3)
+  }
+  const off = await routeText(backend, { config, weights }, words, 'ABC', { off: [{ layer: 0, expert: seen.experts[0]![0]! }], force: [{ layer: 1, expert: 2 }], topK: null }, 0)
+  expect(off.tokens.every(({ layers }) => !layers[0]!.experts.includes(seen.experts[0]![0]!) && layers[1]!.experts[0] === 2)).toBe(true)
+  pass.release()
+  sequences.release()
 })

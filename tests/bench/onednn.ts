@@ -1,8 +1,8 @@
 /** oneDNN as a peer: a small C++ program compiled where the library is installed (Debian: libdnnl-dev), one process for the whole run. */
-import { spawn, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
+import { openPeerProcess } from './peer-process.ts'
 
 export type OneDnn = {
   readonly version: string
@@ -18,16 +18,6 @@ export async function openOneDnn(threads: number): Promise<OneDnn | undefined> {
   mkdirSync(folder, { recursive: true })
   const built = spawnSync('g++', ['-O2', '-std=c++17', '-fopenmp', join(import.meta.dirname, 'onednn.cpp'), '-o', program, '-ldnnl'], { encoding: 'utf8' })
   if (built.status !== 0) return undefined
-  const child = spawn(program, { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, OMP_NUM_THREADS: String(threads) } })
-  const waiting: ((line: string) => void)[] = []
-  const nextLine = (): Promise<string> => new Promise((resolve) => waiting.push(resolve))
-  createInterface({ input: child.stdout }).on('line', (line) => waiting.shift()?.(line))
-  return {
-    version: await nextLine(),
-    async ask(command) {
-      child.stdin.write(`${command}\n`)
-      return Number(await nextLine())
-    },
-    close: () => child.stdin.end(),
-  }
+  const peer = await openPeerProcess(program, [], { OMP_NUM_THREADS: String(threads) })
+  return peer && { version: peer.hello, ask: async (command) => Number(await peer.ask(command)), close: peer.close }
 }

@@ -15,7 +15,7 @@ export const shapes = {
   'two layers, 256 experts': [256, 2, 256, 4, 256, 8192, 8],
 } as const
 export type ShapeName = keyof typeof shapes
-const sequence = 512
+export const sequence = 512
 
 export function configOf(name: ShapeName): ModelConfig {
   const [D, L, E, K, F, V] = shapes[name]

@@ -1,7 +1,7 @@
 /**
  * G5–G9, G13, G14: the training step, small (width 256, 8 layers, 16 experts of 256, 4 per token; 8 x 512 tokens) and medium (width 512,
- * 8 layers, 64 experts of 256, 8 per token; 4 x 512 tokens). Peers of the bars are transformers on PyTorch, which cannot be installed
- * here; their numbers were measured on a machine of this kind, not in this run, and are quoted as such. Twins are our own, in turns.
+ * 8 layers, 64 experts of 256, 8 per token; 4 x 512 tokens), in turns with transformers' OlmoeForCausalLM, in its fastest configuration and
+ * in float32 as it is installed, and with our own twins.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { cpus } from 'node:os'
@@ -9,13 +9,15 @@ import { join } from 'node:path'
 import { createCpuBackend, type CpuBackend } from '#core/backend/cpu.ts'
 import { interleave, median, ratioOf, spreadOf, type Bench, type BenchContext } from './measure.ts'
 import { openStepper, type ShapeName, type Stepper } from './step.ts'
+import { openTransformers, type Transformers, type TransformersKind } from './torch.ts'
 
 const rounds = 5
-/** tokens/s of transformers: best (compiled, pure bf16) and stock float32, and peak MB of the latter. */
-const quoted: Partial<Record<ShapeName, { goal: number; best: number; stock: number; stockMegabytes: number; memory: number }>> = {
-  small: { goal: 4450, best: 2012, stock: 1147, stockMegabytes: 2995, memory: 0.4 },
-  medium: { goal: 1200, best: 538, stock: 268, stockMegabytes: 5441, memory: 0.8 },
+/** Tokens/s over transformers' at its fastest and as it is installed; peak memory over the latter's. */
+const bars: Partial<Record<ShapeName, Record<TransformersKind, string> & { memory: string }>> = {
+  small: { fastest: '>= 2', stock: '>= 3.5', memory: '<= 0.40' },
+  medium: { fastest: '>= 2', stock: '>= 4', memory: '<= 0.80' },
 }
+const kinds = ['fastest', 'stock'] as const
 
 /** Seconds of a step by the clock, and by the processor time of all threads divided by their number: what it takes where no core is taken away. */
 type Times = { wall: number[]; busy: number[] }
@@ -28,44 +30,61 @@ async function timedStep(backend: CpuBackend, stepper: Stepper, into: Times): Pr
   return into.wall.at(-1)!
 }
 
-/** Two shapes in turns: speed and share of the peak of the first, and how much longer it takes than the second. */
-async function pair({ show }: BenchContext, first: ShapeName, second: ShapeName, goal: string): Promise<void> {
+/** Own speed beside that of each rival, which took its steps in turns with ours; and its share of the peak. */
+function showSpeed({ show }: BenchContext, name: ShapeName, { tokens, flops }: Stepper, { wall, busy }: Times, peakOf: { wall: number; busy: number }, rivals: { kind: TransformersKind; rival: Transformers; times: readonly number[] | undefined }[]): void {
+  const speedRow = (times: readonly number[]) => {
+    const speeds = times.map((seconds) => tokens / seconds)
+    return { value: median(speeds), unit: 'tokens/s', spread: spreadOf(speeds) }
+  }
+  for (const { kind, rival, times } of rivals) {
+    const theirs = times ? `${rival.name} (${(tokens / median(times)).toFixed(0)} tokens/s)` : rival.name
+    show({ group: kind === 'fastest' ? 'G5' : 'G6', name: `${name}, mixed, by the clock`, ...speedRow(wall), peer: theirs, ...(times ? ratioOf(times, wall) : { ratio: null }), goal: bars[name]![kind] })
+  }
+  show({ group: 'G5', name: `${name}, mixed, by processor time`, ...speedRow(busy), peer: 'no peer', ratio: null })
+  for (const [times, peak, label] of [[wall, peakOf.wall, 'by the clock'], [busy, peakOf.busy, 'by processor time']] as const) {
+    const shares = times.map((seconds) => (flops / seconds) * peak)
+    show({ group: 'G7', name: `${name}, model FLOPs, ${label}`, value: median(shares), unit: 'of peak', peer: 'measured peak', ratio: Math.max(...shares), medianRatio: median(shares), spread: spreadOf(shares), goal: '>= 0.60' })
+  }
+}
+
+/** Two shapes in turns, and transformers where the first has bars: speed and share of the peak of the first, and how much longer it takes than the second. */
+async function pair(context: BenchContext, first: ShapeName, second: ShapeName, goal: string): Promise<void> {
   const backend = createCpuBackend({ precision: 'mixed' })
+  const rivals: { kind: TransformersKind; rival: Transformers }[] = []
+  for (const kind of bars[first] ? kinds : []) rivals.push({ kind, rival: await openTransformers(first, kind, backend.threads) })
   const [a, b] = [await openStepper(backend, first), await openStepper(backend, second)]
   await a.step()
   await b.step()
   const [ofA, ofB]: Times[] = [{ wall: [], busy: [] }, { wall: [], busy: [] }]
-  const { peak } = await interleave(rounds, { a: () => timedStep(backend, a, ofA!), b: () => timedStep(backend, b, ofB!), peak: async () => 1 / (await backend.measurePeak()) })
+  const asks = Object.fromEntries(rivals.flatMap(({ kind, rival }) => (rival.step ? [[kind, rival.step]] : [])))
+  const times = await interleave<string>(rounds, { a: () => timedStep(backend, a, ofA!), b: () => timedStep(backend, b, ofB!), ...asks, peak: async () => 1 / (await backend.measurePeak()) })
+  for (const { rival } of rivals) rival.close()
   // Beside other work all cores are rarely free at once, one is: processor time is held against the peak of one core, times their number.
   const alone = createCpuBackend({ precision: 'mixed', threads: 1 })
-  const peakOf = { wall: Math.min(...peak), busy: 1 / (backend.threads * (await alone.measurePeak())) }
+  const peakOf = { wall: Math.min(...times.peak!), busy: 1 / (backend.threads * (await alone.measurePeak())) }
   await alone.close()
-  const known = quoted[first]
+  if (bars[first]) showSpeed(context, first, a, ofA!, peakOf, rivals.map((one) => ({ ...one, times: times[one.kind] })))
   for (const [clock, label] of [['wall', 'by the clock'], ['busy', 'by processor time']] as const) {
     const [timesA, timesB] = [ofA![clock], ofB![clock]]
-    if (known) {
-      const speeds = timesA.map((seconds) => a.tokens / seconds)
-      show({ group: 'G5', name: `${first}, ${backend.precision}, ${label}`, value: median(speeds), unit: 'tokens/s', peer: `best transformers (absent; ${known.best} quoted), stock (absent; ${known.stock} quoted)`, ratio: null, spread: spreadOf(speeds), goal: `about ${known.goal}` })
-      const shares = timesA.map((seconds) => (a.flops / seconds) * peakOf[clock])
-      show({ group: 'G7', name: `${first}, model FLOPs, ${label}`, value: median(shares), unit: 'of peak', peer: 'measured peak', ratio: Math.max(...shares), medianRatio: median(shares), spread: spreadOf(shares), goal: '>= 0.60' })
-    }
     const ratios = timesA.map((seconds, i) => seconds / timesB[i]!)
-    show({ group: 'G8', name: `${first} / ${second}, ${label}`, value: median(ratios), unit: 'x', peer: second, ...ratioOf(timesA, timesB), spread: spreadOf(ratios), goal })
+    context.show({ group: 'G8', name: `${first} / ${second}, ${label}`, value: median(ratios), unit: 'x', peer: second, ...ratioOf(timesA, timesB), spread: spreadOf(ratios), goal })
   }
   await backend.close()
 }
 
 /** Memory and start of a process of its own. */
-function ofProcess({ show }: BenchContext, name: ShapeName): void {
+async function ofProcess({ show }: BenchContext, name: ShapeName): Promise<void> {
   const run = spawnSync(process.execPath, [join(import.meta.dirname, 'step-process.ts'), name, 'mixed'], { encoding: 'utf8' })
   if (run.status !== 0) throw new Error(`step-process ${name}: ${run.stderr}`)
-  const found = JSON.parse(run.stdout) as { processBytes: number; openSeconds: number; seconds: number[]; peakBytes: number; plannedBytes: number }
-  const known = quoted[name]!
+  const found = JSON.parse(run.stdout) as { openSeconds: number; seconds: number[]; peakBytes: number; plannedBytes: number }
   const megabytes = found.peakBytes / 1e6
-  show({ group: 'G9', name: `${name}, peak resident`, value: megabytes, unit: 'MB', peer: `transformers float32 (absent; ${known.stockMegabytes} MB quoted)`, ratio: null, spread: [megabytes, megabytes], goal: `<= ${(known.memory * known.stockMegabytes).toFixed(0)}` })
-  // What Node takes with this program loaded and nothing opened is no part of a plan, and as much for a large model.
-  const beyondProcess = (found.peakBytes - found.processBytes) / found.plannedBytes
-  show({ group: 'G9', name: `${name}, peak resident / planned`, value: found.peakBytes / found.plannedBytes, unit: 'x', peer: `the plan of ${(found.plannedBytes / 1e6).toFixed(0)} MB; ${beyondProcess.toFixed(3)} x without the ${(found.processBytes / 1e6).toFixed(0)} MB of the process before it`, ratio: null, spread: [beyondProcess, found.peakBytes / found.plannedBytes], goal: '<= 1.10' })
+  const rival = await openTransformers(name, 'stock', cpus().length)
+  await rival.step?.()
+  const theirs = rival.step && (await rival.peakBytes())
+  rival.close()
+  show({ group: 'G9', name: `${name}, peak resident`, value: megabytes, unit: 'MB', peer: theirs ? `${rival.name} (${(theirs / 1e6).toFixed(0)} MB)` : rival.name, ratio: theirs ? found.peakBytes / theirs : null, spread: [megabytes, megabytes], goal: bars[name]!.memory })
+  const beyond = found.peakBytes / found.plannedBytes
+  show({ group: 'G9', name: `${name}, peak resident / planned`, value: beyond, unit: 'x', peer: `the plan of ${(found.plannedBytes / 1e6).toFixed(0)} MB, the program among it`, ratio: null, spread: [beyond, beyond], goal: '<= 1.10' })
   const [first, ...others] = found.seconds
   const extra = first! - Math.min(...others)
   show({ group: 'G14', name: `${name}, first step beyond a later one`, value: extra, unit: 's', peer: `of ${first!.toFixed(2)} s; weights drawn and written before in ${found.openSeconds.toFixed(2)} s`, ratio: null, spread: [extra, extra], goal: '<= 0.5' })
@@ -94,7 +113,7 @@ async function neighbour({ show }: BenchContext): Promise<void> {
 
 const parts: Record<string, (context: BenchContext) => Promise<void>> = {
   process: async (context) => {
-    for (const name of ['small', 'medium'] as const) ofProcess(context, name)
+    for (const name of ['small', 'medium'] as const) await ofProcess(context, name)
   },
   small: (context) => pair(context, 'small', 'small, dense twin', '<= 1.15'),
   medium: (context) => pair(context, 'medium', 'medium, dense twin', '<= 1.15'),

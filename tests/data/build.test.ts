@@ -13,11 +13,14 @@ import type { MixManifest, Split } from '#core/data/mix-manifest.ts'
 import { expectedTextBytes } from '#core/data/readers/files.ts'
 import { openSource, type FileSource } from '#core/data/readers/source.ts'
 import { openInstances } from '#core/data/shards.ts'
+import { mergeParts } from '#core/data/tokenizer-json.ts'
 import type { Tokenizer } from '#core/data/tokenizer.ts'
 import type { BuildOptions } from '#core/data/build/tokenize.ts'
+import { trainOnSources } from '#core/runner/build-mix.ts'
 import { planShares } from '#core/shared/mix-shares.ts'
 import { mixSpecSchema, type MixSpec } from '#core/shared/mixes.ts'
 import { createRandom } from '#core/shared/random.ts'
+import { sourceSpecSchema } from '#core/shared/sources.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'moe-build-'))
 afterAll(() => rmSync(root, { recursive: true, force: true }))
@@ -193,4 +196,22 @@ test('progress: every phase over text counts bytes up to a total that stands fro
     expect(steps.map(({ done }) => done)).toEqual(steps.map(({ done }) => done).sort((a, b) => a - b))
     expect(steps.at(-1)!.done / steps.at(-1)!.total!, phase).toBeCloseTo(1, 2)
   }
+})
+
+test('a tokenizer learns from so much of each source, a small one as much as a large one', async () => {
+  const folder = mkdtempSync(join(root, 'sample-'))
+  const write = (name: string, letters: string, documents: number): void => writeFileSync(join(folder, name), Array.from({ length: documents }, (_, i) => JSON.stringify({ text: `${letters.repeat(20)}${i % 7} `.repeat(10) })).join('\n'))
+  write('large.jsonl', 'xy', 400)
+  write('small.jsonl', 'qz', 20)
+  const opened: FileSource[] = []
+  for (const name of ['large', 'small']) opened.push((await openSource(sourceSpecSchema.parse({ name, paths: [`${name}.jsonl`] }), folder)).source)
+  const firstMerges = async (sampleBytes: number | null) => (await trainOnSources(opened, { vocabularySize: 300, sampleBytes }, () => undefined)).json.model.merges.slice(0, 2).map((merge) => mergeParts(merge).join(''))
+  // Cut evenly, the large source's pairs are the most frequent ones; with as many documents of each they are equal, and ids decide.
+  expect(await firstMerges(null)).toEqual(['xy', 'xyxy'])
+  expect(await firstMerges(1000)).toEqual(['qz', 'xy'])
+})
+
+test('packed files are expected to hold more text than they are large', () => {
+  const file = (compression: 'none' | 'gzip', format: 'jsonl' | 'parquet') => ({ path: '', name: '', format, compression, sizeBytes: 100, modifiedMs: 0 })
+  expect([file('none', 'jsonl'), file('gzip', 'jsonl'), file('none', 'parquet')].map((one) => expectedTextBytes([one]))).toEqual([100, 400, 400])
 })

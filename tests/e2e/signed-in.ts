@@ -21,8 +21,10 @@ const flags = [
 ]
 
 /** A host whose runners see the software cards that tests have (vitest.config.ts), or no Vulkan at all: pictures are alike on every machine. */
-function hostWithCard(card: boolean): Host {
-  const host = nodeHost({ kind: 'test', ...makeTinyLibrary() })
+function hostWithCard(card: boolean, prepare: (libraryPath: string) => void): Host {
+  const library = makeTinyLibrary()
+  prepare(library.libraryPath)
+  const host = nodeHost({ kind: 'test', ...library })
   return {
     ...host,
     startRunner() {
@@ -48,10 +50,10 @@ async function trainTiny(served: Served): Promise<Run> {
   throw new Error('the run never ended')
 }
 
-/** Serves a fresh library with one finished run (unless `empty`) and no graphics card (unless `card`: a software one), signs a browser in, and records what goes wrong in it. */
-export async function openWorkbench({ empty = false, card = false } = {}): Promise<Workbench> {
+/** Serves a fresh library, `prepare`d before it is opened, with one finished run (unless `empty`) and no graphics card (unless `card`: a software one), signs a browser in, and records what goes wrong in it. */
+export async function openWorkbench({ empty = false, card = false, prepare = (_libraryPath: string): void => undefined } = {}): Promise<Workbench> {
   mkdirSync(outputFolder, { recursive: true })
-  const served = await serve({ port: 0, host: '127.0.0.1', coreHost: hostWithCard(card), rendererPath: join(root, 'out/renderer'), print: () => undefined })
+  const served = await serve({ port: 0, host: '127.0.0.1', coreHost: hostWithCard(card, prepare), rendererPath: join(root, 'out/renderer'), print: () => undefined })
   const run = empty ? (null as unknown as Run) : await trainTiny(served)
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM_PATH ?? '/usr/bin/chromium', args: flags })
   const page = await (await browser.newContext({ viewport: { width: 1280, height: 800 }, reducedMotion: 'reduce' })).newPage()
@@ -64,7 +66,7 @@ export async function openWorkbench({ empty = false, card = false } = {}): Promi
   page.on('console', (message) => {
     if (['error', 'warning'].includes(message.type())) complaints.push(`${message.type()}: ${message.text()}`)
   })
-  page.on('pageerror', (error) => complaints.push(`exception: ${error.message}`))
+  page.on('pageerror', (error) => complaints.push(`exception: ${error.stack ?? error.message}`))
   await page.goto(served.url)
   return {
     served, browser, page, complaints, run,

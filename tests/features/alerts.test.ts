@@ -7,7 +7,7 @@ const random = createRandom(1, 'alerts')
 const noisy = (step: number): number => 2 + 8 / Math.sqrt(step) + 0.1 * random.nextNormal()
 
 function findings(count: number, record: (step: number) => { loss?: number; gradNorm?: number; counts?: number[] }): Finding[] {
-  const watch = createAlertWatch({ experts: 4, perToken: 1 })
+  const watch = createAlertWatch({ layers: [1, 3], experts: 4, perToken: 1 })
   return Array.from({ length: count }, (_, i) => {
     const { counts, ...scalars } = record(i + 1)
     return watch.push({ step: i + 1, scalars, expertCounts: counts ?? null })
@@ -27,10 +27,10 @@ test('a value that is not finite is named', () => {
   expect(findings(3, (step) => ({ loss: step === 2 ? NaN : 3 }))).toMatchObject([{ kind: 'notFinite', step: 2, field: 'loss' }])
 })
 
-test('an expert without tokens is dead, one with nearly all is overloaded, layer by layer', () => {
+test('an expert without tokens is dead, one with nearly all is overloaded, by its layer’s number in the model', () => {
   const found = findings(100, () => ({ counts: [25, 25, 25, 25, 96, 4, 0, 0] }))
   expect(found.map(({ kind, layer, experts, step }) => ({ kind, layer, experts, step }))).toEqual([
-    { kind: 'deadExperts', layer: 1, experts: [2, 3], step: 32 },
-    { kind: 'overloadedExperts', layer: 1, experts: [0], step: 32 },
+    { kind: 'deadExperts', layer: 3, experts: [2, 3], step: 32 },
+    { kind: 'overloadedExperts', layer: 3, experts: [0], step: 32 },
   ])
 })

@@ -1,6 +1,6 @@
 /** Experiments: every template is one knob on one recipe, results claim what the runs show, and one call makes and queues the group. */
 import { expect, test } from 'vitest'
-import { judge, spreadOver, tokensToReach } from '#core/shared/experiment-results.ts'
+import { judge, pairedDifference, spreadOver, tokensToReach } from '#core/shared/experiment-results.ts'
 import { templates } from '#core/shared/experiment-templates.ts'
 import { experimentInputSchema, planExperiment } from '#core/shared/experiments.ts'
 import { countParameters } from '#core/shared/models.ts'
@@ -51,6 +51,15 @@ test('tokens to a loss lie between the points, a spread has a deviation only ove
   expect(spreadOver([1, 3])!.deviation).toBeCloseTo(Math.SQRT2)
 })
 
+test('a difference is taken seed by seed', () => {
+  const [routed, shared] = [new Map([[1, 3], [2, 3.5], [3, 9]]), new Map([[2, 3.4], [1, 2.8]])]
+  const found = pairedDifference(routed, shared)!
+  expect(found).toMatchObject({ count: 2, min: expect.closeTo(0.1), max: expect.closeTo(0.2) })
+  expect(found.mean).toBeCloseTo(0.15)
+  expect(found.deviation).toBeCloseTo(0.1 / Math.SQRT2)
+  expect(pairedDifference(routed, new Map([[7, 1]]))).toBeNull()
+})
+
 test('the verdict is about signs beyond noise', () => {
   const paper = templates.find(({ id }) => id === 'norm')!.paper
   const verdict = (rms: number[], layer: number[]): string => judge([{ arm: 'rms', validation: spreadOver(rms) }, { arm: 'layer', validation: spreadOver(layer) }], paper).verdict
@@ -73,6 +82,7 @@ test('one call makes the group, queues it, and its page has the result when it i
   expect(result.arms.map(({ arm, done, validation }) => [arm, done, validation!.count])).toEqual([['small', 2, 2], ['large', 2, 2]])
   // The script's losses depend on the seed alone: there is no difference to be found.
   expect(result).toMatchObject({ verdict: 'undecided', difference: 0 })
+  expect(result.arms.map(({ difference }) => difference)).toEqual([null, { mean: 0, min: 0, max: 0, deviation: 0, count: 2 }])
   expect(await core.client.experiments.list()).toMatchObject([{ id, done: 4, runs: 4 }])
   await expect(core.client.experiments.create(inputOf('norm', { mix: 'none' }))).rejects.toMatchObject({ code: 'mixes.notFound' })
   await core.client.experiments.remove({ id })

@@ -206,7 +206,7 @@ async function measure(job: Extract<Job, { kind: 'measure' }>, script: Script): 
 
 async function probe({ config, peakFlopsPerSecond }: Extract<Job, { kind: 'probe' }>, script: Script): Promise<void> {
   const memory: MemoryPlan = {
-    plannedBytes: 1000, parts: { weights: 100, gradients: 100, optimizer: 200, activations: 600 }, largestTensor: { name: 'hidden', sizeBytes: 300 },
+    plannedBytes: 1000, parts: { weights: 100, gradients: 100, optimizer: 200, activations: 500, program: 100 }, largestTensor: { name: 'hidden', sizeBytes: 300 },
     bindingLimitBytes: config.device === 'cpu' ? null : limits.maxBindingBytes, memoryBytes: null,
   }
   send({ type: 'memory', memory })

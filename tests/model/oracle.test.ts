@@ -24,6 +24,7 @@ import { readModelConfig } from '#core/train/model-source.ts'
 import { loadModel, loadWeightsInto, readTokenBatch } from '#core/train/weights.ts'
 import { nameMissingGpus, patienceMs, testGpus } from '../gpu/adapters.ts'
 import { relativeError } from '../ops/run-case.ts'
+import { worstPart } from './named-parts.ts'
 
 type Report = {
   case: { alpha: number; beta: number; lr: number; betas: [number, number]; eps: number; weight_decay: number; clip: number; steps: number }
@@ -44,21 +45,6 @@ const cases = ['tiny', 'fine_grained', 'dense'].flatMap((name) => [
 
 vi.setConfig({ testTimeout: patienceMs })
 nameMissingGpus('parity with PyTorch')
-
-/** Worst of `measure` over every Hugging Face part of `weights` against `file`. */
-async function worstPart(backend: Backend, config: ModelConfig, weights: Weights, file: string, measure: (found: Float64Array, expected: Float32Array) => number): Promise<number> {
-  const oracle = openSafetensors(file)
-  let worst = 0
-  for (const { tensor, parts } of huggingFaceParts(config, weights)) {
-    const data = Float64Array.from(await backend.read(tensor))
-    for (const { name, elementOffset } of parts) {
-      const expected = oracle.readFloat32(name)
-      worst = Math.max(worst, measure(data.subarray(elementOffset, elementOffset + expected.length), expected))
-    }
-  }
-  oracle.close()
-  return worst
-}
 
 /**
  * Largest absolute difference of the weights after AdamW, where the first gradient of an element is more than a rounding error of its

@@ -14,7 +14,7 @@ import { createSequences } from '#core/model/sequences.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { createRandom } from '#core/shared/random.ts'
 import { runConfigSchema, type RunConfig } from '#core/shared/runs.ts'
-import { learningRateAt } from '#core/shared/schedule.ts'
+import { learningRateAt, learningRateCurve } from '#core/shared/schedule.ts'
 import { recipeFor, upcycledModel } from '#core/shared/stages.ts'
 import { microBatchesOf, nextTokenRows } from '#core/train/batch.ts'
 import { readCheckpoint, resumeCheckpoint, writeCheckpoint } from '#core/train/checkpoint.ts'
@@ -241,5 +241,9 @@ describe('schedules', () => {
     ['cosine', { scheduleSteps: 50 }, [[30, 0.55], [50, 0.1], [100, 0.1]]],
   ] as const)('%s %o', (schedule, changes, points) => {
     for (const [step, rate] of points) expect(learningRateAt(step, 100, { ...shape, ...changes, schedule }), `step ${step}`).toBeCloseTo(rate, 12)
+    const curve = learningRateCurve(100, { ...shape, ...changes, schedule }, 20)
+    curve.steps.forEach((step, i) => expect(curve.rates[i]).toBe(learningRateAt(step, 100, { ...shape, ...changes, schedule })))
+    // The corners are in it, however few its points.
+    expect(curve.steps).toEqual(expect.arrayContaining([1, 10, 11, 100, ...(schedule === 'warmup-stable-decay' ? [80] : [])]))
   })
 })

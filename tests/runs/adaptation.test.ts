@@ -5,36 +5,23 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { startCore, type Core } from '#core/main.ts'
-import { nodeHost } from '#core/node-host.ts'
-import type { Run, RunConfig, RunEvent } from '#core/shared/runs.ts'
+import type { Core } from '#core/main.ts'
+import type { Run, RunConfig } from '#core/shared/runs.ts'
 import { readCheckpoint } from '#core/train/checkpoint.ts'
+import { atRest, curveOf, follow, newestCheckpoint, openCore } from './following.ts'
 import { makeTinyLibrary, tinyConfig } from './tiny-library.ts'
 
 const places = makeTinyLibrary()
-const host = nodeHost({ kind: 'test', ...places })
-let pid = 0
 let core: Core
+let killRunner: () => void
 let base: string
 let sft: { run: Run; checkpointId: string }
 
-async function follow(id: string, until: (step: number) => boolean = () => false): Promise<Run> {
-  const events: AsyncIterable<RunEvent> = await core.client.runs.watch({ id })
-  for await (const event of events) {
-    if (event.type === 'run' && ['done', 'failed', 'stopped', 'interrupted'].includes(event.run.status)) return event.run
-    if (event.type === 'steps' && until(event.steps.at(-1)!.step)) return core.client.runs.get({ id })
-  }
-  throw new Error('the events ended')
-}
-
-const newest = async (runId: string): Promise<string> => (await core.client.checkpoints.list({ runId })).sort((a, b) => b.step - a.step)[0]!.id
-const hashOf = (id: string): string => readCheckpoint(join(places.libraryPath, 'checkpoints', id)).manifest.files['model.safetensors']!.sha256
-
 async function finish(config: RunConfig): Promise<{ run: Run; checkpointId: string }> {
   const { id } = await core.client.runs.create({ config })
-  const run = await follow(id)
+  const run = await follow(core, id)
   expect(run.error).toBeNull()
-  return { run, checkpointId: await newest(id) }
+  return { run, checkpointId: await newestCheckpoint(core, id) }
 }
 
 const valuesOf = async (id: string, key: string): Promise<number[]> => (await core.client.runs.metrics({ id, keys: [key] }))[0]?.values ?? []
@@ -51,11 +38,7 @@ beforeAll(async () => {
   writeFileSync(join(places.resourcesPath, 'chat-templates/olmoe.json'), readFileSync(join(import.meta.dirname, '../../resources/chat-templates/olmoe.json')))
   const rows = Array.from({ length: 100 }, (_, i) => ({ prompt: `${i}?`, chosen: `${i}!`, rejected: `not ${i}` }))
   writeFileSync(join(places.resourcesPath, 'pairs.jsonl'), rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
-  core = await startCore({ ...host, startRunner() {
-    const runner = host.startRunner()
-    pid = runner.pid
-    return runner
-  } })
+  ;({ core, killRunner } = await openCore(places))
   base = (await finish(tinyConfig({ steps: 40 }))).checkpointId
   sft = await finish(adapted('sft', base))
 })
@@ -87,23 +70,21 @@ test.each(['dpo', 'kto'] as const)('%s: the loss begins where nothing is preferr
   expect(accuracy.at(-1)!).toBeGreaterThan(0.6)
 })
 
-test.each(['sft', 'dpo'] as const)('%s goes on bit for bit after a stop and after kill -9', async (stage) => {
-  const config = adapted(stage, sft.checkpointId, { steps: 60 }, { epochs: null, packing: stage === 'sft' })
+test.each(['sft', 'dpo', 'kto'] as const)('%s goes on bit for bit after a stop and after kill -9', async (stage) => {
+  const config = adapted(stage, sft.checkpointId, { steps: 100 }, { epochs: null, packing: stage === 'sft' })
   const straight = await finish(config)
-  const expected = { loss: await valuesOf(straight.run.id, 'loss'), weights: hashOf(straight.checkpointId) }
+  const expected = await curveOf(core, places, straight.run.id)
   const { id } = await core.client.runs.create({ config })
-  await follow(id, (step) => step >= 10)
+  await follow(core, id, atRest, (step) => step >= 10)
   await core.client.runs.stop({ id, save: true })
-  await follow(id)
+  expect((await follow(core, id)).status).toBe('stopped')
   await core.client.runs.resume({ id })
-  await follow(id, (step) => step >= 45)
-  process.kill(pid, 'SIGKILL')
-  const killed = await follow(id)
-  if (killed.status !== 'done') {
-    await core.client.runs.resume({ id })
-    expect((await follow(id)).status).toBe('done')
-  }
-  expect({ loss: await valuesOf(id, 'loss'), weights: hashOf(await newest(id)) }).toEqual(expected)
+  await follow(core, id, atRest, (step) => step >= 45)
+  killRunner()
+  expect((await follow(core, id)).status).toBe('interrupted')
+  await core.client.runs.resume({ id })
+  expect((await follow(core, id, ['done', 'failed'])).error).toBeNull()
+  expect(await curveOf(core, places, id)).toEqual(expected)
   await core.client.runs.remove({ id, checkpoints: true })
   expect(existsSync(join(places.libraryPath, 'adaptations', id))).toBe(false)
 })
@@ -116,5 +97,5 @@ test('the first batch is shown before anything is trained, and what is wrong wit
   const path = join(places.resourcesPath, 'bad.jsonl')
   writeFileSync(path, '{"prompt":"a","response":"b"}\n{"prompt":"a"}\n')
   const { id } = await core.client.runs.create({ config: adapted('sft', base, {}, { data: [path] }) })
-  expect((await follow(id)).error).toMatchObject({ code: 'source.badRow', params: { file: 'bad.jsonl', row: 2, field: 'response' } })
+  expect((await follow(core, id)).error).toMatchObject({ code: 'source.badRow', params: { file: 'bad.jsonl', row: 2, field: 'response' } })
 })

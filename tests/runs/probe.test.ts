@@ -36,7 +36,10 @@ test('speed, time and memory of a recipe, of which nothing is kept', async () =>
   const { parts, plannedBytes } = memory
   expect(parts.weights).toBeGreaterThanOrEqual(4 * countParameters(config.model).total)
   expect(parts).toMatchObject({ gradients: parts.weights, optimizer: 2 * parts.weights })
-  expect(parts.weights + parts.gradients + parts.optimizer + parts.activations).toBe(plannedBytes)
+  expect(parts.weights + parts.gradients + parts.optimizer + parts.activations + parts.program).toBe(plannedBytes)
+  // A process of Node with the program's code.
+  expect(parts.program).toBeGreaterThan(30e6)
+  expect(parts.program).toBeLessThan(300e6)
   expect(readdirSync(join(places.libraryPath, 'checkpoints'))).toEqual([])
 })
 

@@ -1,20 +1,17 @@
 /**
  * A run that was stopped, whose runner was killed, or whose core was killed, at any moment, goes on to the same bits as one that ran
  * through: same losses, same final weights, no gap and no repeat in its series. Real core, real runner processes, real files.
+ * The other stages are in stages.test.ts and adaptation.test.ts.
  */
 import { fork } from 'node:child_process'
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { startCore, type Core } from '#core/main.ts'
-import { nodeHost } from '#core/node-host.ts'
-import { readCheckpoint } from '#core/train/checkpoint.ts'
-import type { Run, RunConfig, RunEvent, RunStatus } from '#core/shared/runs.ts'
+import type { Core } from '#core/main.ts'
+import type { RunConfig } from '#core/shared/runs.ts'
+import { curveOf, follow, openCore, type Curve } from './following.ts'
 import { makeTinyLibrary, tinyConfig, type TinyLibrary } from './tiny-library.ts'
 
-type Curve = { steps: Record<string, number[]>; values: Record<string, number[]>; weights: string; moments: string }
-
-const keys = ['loss', 'loadBalance', 'routerZ', 'learningRate', 'gradNorm', 'validation', 'validation/animals', 'validation/numbers']
 const libraries: TinyLibrary[] = []
 let straight: Curve
 
@@ -24,33 +21,7 @@ function newLibrary(): TinyLibrary {
   return library
 }
 
-function open(library: TinyLibrary): Promise<Core> {
-  return startCore(nodeHost({ kind: 'test', ...library }))
-}
-
-/** Waits until the run is in one of `statuses`, or `until` says so. */
-async function follow(core: Core, id: string, statuses: RunStatus[], until: (step: number) => boolean = () => false): Promise<Run> {
-  const events: AsyncIterable<RunEvent> = await core.client.runs.watch({ id })
-  for await (const event of events) {
-    if (event.type === 'run' && statuses.includes(event.run.status)) return event.run
-    if (event.type === 'steps' && until(event.steps.at(-1)!.step)) return core.client.runs.get({ id })
-  }
-  throw new Error(`the events of ${id} ended`)
-}
-
-/** Everything a finished run left: series and the hashes of its last weights and moments. */
-async function curveOf(core: Core, library: TinyLibrary, id: string): Promise<Curve> {
-  const series = await core.client.runs.metrics({ id, keys, maxPoints: 1_000_000 })
-  const newest = (await core.client.checkpoints.list({ runId: id })).sort((a, b) => b.step - a.step)[0]!
-  const { manifest } = readCheckpoint(join(library.libraryPath, 'checkpoints', newest.id))
-  const load = await core.client.runs.expertLoad({ id, maxPoints: 1_000_000 })
-  return {
-    steps: { ...Object.fromEntries(series.map(({ key, steps }) => [key, steps])), experts: load.steps },
-    values: { ...Object.fromEntries(series.map(({ key, values }) => [key, values])), experts: [...new Float32Array(await load.values.arrayBuffer())] },
-    weights: manifest.files['model.safetensors']!.sha256,
-    moments: manifest.files['optimizer.safetensors']!.sha256,
-  }
-}
+const open = async (library: TinyLibrary): Promise<Core> => (await openCore(library)).core
 
 async function runThrough(config: RunConfig): Promise<Curve> {
   const library = newLibrary()
@@ -104,19 +75,10 @@ describe('the resumed curve is the uninterrupted one, bit for bit', () => {
 
   test('kill -9 of the runner between checkpoints', async () => {
     const library = newLibrary()
-    let pid = 0
-    const host = nodeHost({ kind: 'test', ...library })
-    const core = await startCore({
-      ...host,
-      startRunner() {
-        const runner = host.startRunner()
-        pid = runner.pid
-        return runner
-      },
-    })
+    const { core, killRunner } = await openCore(library)
     const { id } = await core.client.runs.create({ config: tinyConfig() })
     await follow(core, id, ['done'], (at) => at >= 150)
-    process.kill(pid, 'SIGKILL')
+    killRunner()
     const run = await follow(core, id, ['interrupted', 'done', 'failed'])
     expect(run.status).toBe('interrupted')
     // Killed right at a step that saves, it may or may not have got that checkpoint whole onto the disk; no later step exists then.

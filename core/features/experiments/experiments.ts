@@ -1,6 +1,6 @@
 /** Calls on experiments: plan and create the runs of one, and read from their series what came out. */
 import { AppError } from '#core/shared/errors.ts'
-import { judge, meanCurve, reaches, spreadOver, type Curve } from '#core/shared/experiment-results.ts'
+import { judge, meanCurve, pairedDifference, reaches, spreadOver, type Curve } from '#core/shared/experiment-results.ts'
 import { templateOf } from '#core/shared/experiment-templates.ts'
 import { planExperiment, type ArmResult, type Experiment, type ExperimentInput, type ExperimentResult, type PlannedRun } from '#core/shared/experiments.ts'
 import { countParameters, trainingFlopsPerToken } from '#core/shared/models.ts'
@@ -63,12 +63,15 @@ function resultOf({ store, supervisor }: Services, experiment: Experiment): Expe
     return { tokens: steps.map((step) => step * run.config.sequencesPerStep * run.config.sequenceLength), losses: values }
   }
   const curves = template.arms.map(({ id }) => {
-    const own = finished(id).map(curveOf)
-    const final = spreadOver(own.flatMap(({ losses }) => losses.slice(-1)))
-    return { arm: id, curve: meanCurve(own), final: final?.mean ?? null, validation: final }
+    const runsOfArm = finished(id)
+    const own = runsOfArm.map(curveOf)
+    const bySeed = new Map(runsOfArm.flatMap(({ config }, i) => own[i]!.losses.slice(-1).map((loss) => [config.seed, loss] as const)))
+    const final = spreadOver([...bySeed.values()])
+    return { arm: id, curve: meanCurve(own), final: final?.mean ?? null, validation: final, bySeed }
   })
+  const better = curves.find(({ arm }) => arm === template.paper.better)!
   const reached = reaches(curves)
-  const arms = curves.flatMap(({ arm, validation }): ArmResult[] => {
+  const arms = curves.flatMap(({ arm, validation, bySeed }): ArmResult[] => {
     const own = runs.filter((run) => run.arm === arm)
     const first = own[0]
     if (first === undefined) return []
@@ -78,6 +81,7 @@ function resultOf({ store, supervisor }: Services, experiment: Experiment): Expe
       runIds: own.map(({ id }) => id),
       done: finished(arm).length,
       validation,
+      difference: arm === better.arm ? null : pairedDifference(bySeed, better.bySeed),
       // The mean over the last twentieth: one step's loss is mostly its batch.
       trainLoss: spreadOver(finished(arm).flatMap((run) => tailMean(series(run, 'loss').values))),
       tokensPerSecond: spreadOver(finished(arm).map((run) => run.tokens / Math.max(run.seconds, 1e-9))),

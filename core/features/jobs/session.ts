@@ -7,6 +7,7 @@ import { isAdaptation } from '#core/shared/adaptation.ts'
 import { createAlertWatch, type Alert, type Finding } from '#core/shared/alerts.ts'
 import { AppError, toErrorData, type ErrorData } from '#core/shared/errors.ts'
 import type { FromRunner, Job } from '#core/shared/jobs.ts'
+import { moeLayers } from '#core/shared/models.ts'
 import type { RunChange } from '#core/shared/run-control.ts'
 import type { LogLine, Phase, Run, RunEvent, StepRecord } from '#core/shared/runs.ts'
 import { listCheckpoints } from '#core/store/checkpoints.ts'
@@ -46,7 +47,7 @@ export function startSession(services: Services, runId: string): Session {
   const run = findRun(store, runId)!
   const number = runNumber(store, runId)!
   const { num_experts: experts, num_experts_per_tok: perToken } = run.config.model
-  const watch = createAlertWatch({ experts, perToken })
+  const watch = createAlertWatch({ layers: moeLayers(run.config.model), experts, perToken })
   let config = run.config
   let job: ActiveJob | null = null
   let isTraining = false

@@ -1,5 +1,5 @@
 /** Lines over an ordered axis (saturation, vocabulary by layer), bars with a line of chance (specialization), boxes (load by layer). */
-import { canvas, mark, seriesColour, text, ticks, titleWidth, type Figure, type Palette } from './figure.ts'
+import { canvas, certaintyWords, mark, seriesColour, text, ticks, titleWidth, type Figure, type Palette } from './figure.ts'
 
 type Frame = { width: number; height: number; left: number; right: number; top: number; bottom: number }
 const frame = (width: number, height: number): Frame => ({ width, height, left: 54, right: 16, top: 56, bottom: 40 })
@@ -33,6 +33,8 @@ export type LineData = {
   yTitle: string
   x: string[]
   series: { name: string; values: (number | null)[]; errors?: number[]; dashed?: boolean }[]
+  /** Observations behind every point of x, where they are known. */
+  n?: number[]
   /** A level that chance alone gives, with its name. */
   baseline?: { value: number; name: string }
   high?: number
@@ -58,7 +60,7 @@ export function lineChart(data: LineData, palette: Palette): Figure {
     for (const [i, value] of known) {
       const error = errors?.[i]
       if (error) marks.push(`<line x1="${x(i)}" x2="${x(i)}" y1="${y(value - 1.96 * error)}" y2="${y(value + 1.96 * error)}" stroke="${colour}"/>`)
-      marks.push(mark(`circle cx="${x(i)}" cy="${y(value)}" r="3.2" fill="${colour}"`, `${name} · ${data.xTitle} ${data.x[i]!}: ${data.format(value)}${error ? ` ± ${data.format(1.96 * error)}` : ''}`))
+      marks.push(mark(`circle cx="${x(i)}" cy="${y(value)}" r="3.2" fill="${colour}"`, `${name} · ${data.xTitle} ${data.x[i]!}: ${data.format(value)}${error ? ` ± ${data.format(1.96 * error)}` : ''}${certaintyWords({ n: data.n?.[i] }, data.format)}`, { row: s, column: i }))
     }
   })
   const step = Math.ceil((data.x.length * 7 * Math.max(...data.x.map((name) => name.length), 1)) / (f.width - f.left - f.right))
@@ -66,7 +68,7 @@ export function lineChart(data: LineData, palette: Palette): Figure {
   marks.push(legend(data.series.map(({ name }) => name), f, palette, (i) => data.series[i]!.dashed === true))
   const errorColumns = data.series.flatMap(({ name, errors }) => (errors ? [name, `${name} ± 95 %`] : [name]))
   const rows = data.x.map((name, i) => [name, ...data.series.flatMap(({ values, errors }) => (errors ? [values[i] ?? '', 1.96 * errors[i]!] : [values[i] ?? '']))])
-  return { id: data.id, title: data.title, svg: canvas(f.width, f.height, data.title, palette, marks.join('')), columns: [data.xTitle, ...errorColumns], rows }
+  return { id: data.id, title: data.title, svg: canvas(f.width, f.height, data.title, palette, marks.join('')), columns: [data.xTitle, ...errorColumns, ...(data.n ? ['n'] : [])], rows: rows.map((row, i) => (data.n ? [...row, data.n[i]!] : row)) }
 }
 
 export type BarData = {
@@ -76,7 +78,7 @@ export type BarData = {
   yTitle: string
   x: string[]
   /** One row of bars each, on one scale. */
-  panels: { name: string; values: number[]; errors?: number[]; highlight?: ReadonlySet<number> }[]
+  panels: { name: string; values: number[]; errors?: number[]; /** Observations of the panel, or of each bar. */ n?: number | number[] }[]
   baseline?: { value: number; name: string }
   format(value: number): string
   keyOf?(bar: number): string
@@ -89,15 +91,15 @@ export function barPanels(data: BarData, palette: Palette): Figure {
   const high = Math.max(...data.panels.flatMap(({ values, errors }) => values.map((value, i) => value + 1.96 * (errors?.[i] ?? 0))), (data.baseline?.value ?? 0) * 1.2, 1e-9)
   const slot = (f.width - f.left - f.right) / data.x.length
   const marks = [text(12, 20, data.title, palette, { size: 13, colour: palette.ink, bold: true }), text(12, 36, data.yTitle, palette)]
-  data.panels.forEach(({ name, values, errors, highlight }, p) => {
+  data.panels.forEach(({ name, values, errors, n }, p) => {
     const floor = f.top + p * (panelHeight + 26) + panelHeight
     const y = (value: number): number => floor - (value / high) * (panelHeight - 14)
     marks.push(text(f.left, floor - panelHeight + 6, name, palette, { colour: palette.ink }))
     for (const tick of ticks(0, high, 2)) marks.push(`<line x1="${f.left}" x2="${f.width - f.right}" y1="${y(tick)}" y2="${y(tick)}" stroke="${palette.grid}"/>`, text(f.left - 6, y(tick) + 4, data.format(tick), palette, { anchor: 'end', size: 10 }))
     values.forEach((value, i) => {
       const [at, error] = [f.left + i * slot, errors?.[i] ?? 0]
-      const words = `${name} · ${data.xTitle} ${data.x[i]!}: ${data.format(value)}${error > 0 ? ` ± ${data.format(1.96 * error)}` : ''}`
-      marks.push(mark(`rect x="${at + slot * 0.12}" y="${y(value)}" width="${slot * 0.76}" height="${Math.max(0, floor - y(value))}" fill="${highlight?.has(i) ? seriesColour(5) : seriesColour(0)}"`, words, data.keyOf ? ` data-key="${data.keyOf(i)}"` : ''))
+      const words = `${name} · ${data.xTitle} ${data.x[i]!}: ${data.format(value)}${error > 0 ? ` ± ${data.format(1.96 * error)}` : ''}${certaintyWords({ n: typeof n === 'object' ? n[i] : n }, data.format)}`
+      marks.push(mark(`rect x="${at + slot * 0.12}" y="${y(value)}" width="${slot * 0.76}" height="${Math.max(0, floor - y(value))}" fill="${seriesColour(0)}"`, words, { row: p, column: i, key: data.keyOf?.(i) }))
       if (error > 0) marks.push(`<line x1="${at + slot / 2}" x2="${at + slot / 2}" y1="${y(Math.max(0, value - 1.96 * error))}" y2="${y(value + 1.96 * error)}" stroke="${palette.ink}" stroke-opacity="0.55"/>`)
     })
     if (data.baseline) marks.push(mark(`line x1="${f.left}" x2="${f.width - f.right}" y1="${y(data.baseline.value)}" y2="${y(data.baseline.value)}" stroke="${palette.ink}" stroke-dasharray="4 3"`, `${data.baseline.name}: ${data.format(data.baseline.value)}`))
@@ -106,7 +108,13 @@ export function barPanels(data: BarData, palette: Palette): Figure {
   })
   marks.push(text((f.left + f.width) / 2, height - 6, data.xTitle, palette, { anchor: 'middle' }))
   if (data.baseline) marks.push(text(f.width - f.right, 36, `- - ${data.baseline.name} ${data.format(data.baseline.value)}`, palette, { anchor: 'end', size: 10 }))
-  return { id: data.id, title: data.title, svg: canvas(f.width, height, data.title, palette, marks.join('')), columns: [data.xTitle, ...data.panels.flatMap(({ name, errors }) => (errors ? [name, `${name} ± 95 %`] : [name]))], rows: data.x.map((label, i) => [label, ...data.panels.flatMap(({ values, errors }) => (errors ? [values[i]!, 1.96 * errors[i]!] : [values[i]!]))]) }
+  return { id: data.id, title: data.title, svg: canvas(f.width, height, data.title, palette, marks.join('')), ...barTable(data) }
+}
+
+function barTable({ xTitle, x, panels }: BarData): Pick<Figure, 'columns' | 'rows'> {
+  const columns = panels.flatMap(({ name, errors, n }) => [name, ...(errors ? [`${name} ± 95 %`] : []), ...(n === undefined ? [] : [`${name} n`])])
+  const cells = (i: number): number[] => panels.flatMap(({ values, errors, n }) => [values[i]!, ...(errors ? [1.96 * errors[i]!] : []), ...(n === undefined ? [] : [typeof n === 'object' ? n[i]! : n])])
+  return { columns: [xTitle, ...columns], rows: x.map((label, i) => [label, ...cells(i)]) }
 }
 
 export type BoxData = { id: string; title: string; xTitle: string; yTitle: string; x: string[]; /** Minimum, quartiles, maximum. */ boxes: [number, number, number, number, number][]; baseline: { value: number; name: string }; names: string[]; format(value: number): string }
@@ -120,7 +128,7 @@ export function boxChart(data: BoxData, palette: Palette): Figure {
     const half = Math.min(14, slot * 0.3)
     const words = `${data.xTitle} ${data.x[i]!}: ${data.boxes[i]!.map((value, k) => `${data.names[k]!} ${data.format(value)}`).join(', ')}`
     marks.push(`<line x1="${middle}" x2="${middle}" y1="${y(low)}" y2="${y(high)}" stroke="${seriesColour(0)}" stroke-width="1.5"/>`)
-    marks.push(mark(`rect x="${middle - half}" y="${y(q3)}" width="${2 * half}" height="${Math.max(1, y(q1) - y(q3))}" fill="${seriesColour(0)}" fill-opacity="0.75"`, words))
+    marks.push(mark(`rect x="${middle - half}" y="${y(q3)}" width="${2 * half}" height="${Math.max(1, y(q1) - y(q3))}" fill="${seriesColour(0)}" fill-opacity="0.75"`, words, { row: 0, column: i }))
     marks.push(`<line x1="${middle - half}" x2="${middle + half}" y1="${y(median)}" y2="${y(median)}" stroke="${palette.ground}" stroke-width="2"/>`, text(middle, f.height - f.bottom + 14, data.x[i]!, palette, { anchor: 'middle', size: 10 }))
   })
   const at = y(data.baseline.value)

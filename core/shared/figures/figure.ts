@@ -1,6 +1,7 @@
 /**
  * What a figure is: a self-contained SVG and the table of the same numbers. Figures are pure functions of data, so that a page, the command line
- * and a report draw the very same thing. Every mark says its value in `data-value` (what hovering and the arrow keys read out) and in a title.
+ * and a report draw the very same thing. Every mark says its value in `data-value` (what hovering and the arrow keys read out) and in a title;
+ * marks of data have a place (`data-row`, `data-column`) that the arrow keys go by, and where there is a page about one, its `data-key`.
  */
 export type Cell = string | number
 export type Figure = { id: string; title: string; svg: string; columns: string[]; rows: Cell[][] }
@@ -8,7 +9,8 @@ export type Figure = { id: string; title: string; svg: string; columns: string[]
 /** Colours of a figure. `ramp` goes up evenly in lightness, away from the ground, and is read alike by the colour-blind; `series` is Okabe and Ito's set. */
 export type Palette = { ink: string; muted: string; grid: string; ground: string; isDark: boolean }
 export const lightPalette: Palette = { ink: '#1c1c1f', muted: '#5f6068', grid: '#e2e3e8', ground: '#ffffff', isDark: false }
-export const darkPalette: Palette = { ink: '#f1f1f4', muted: '#a3a5b0', grid: '#363842', ground: '#17181c', isDark: true }
+/** The ground is that of the pages' panels, so that a figure has no edge there. */
+export const darkPalette: Palette = { ink: '#f3f6f6', muted: '#9ca5a7', grid: '#272f32', ground: '#13191b', isDark: true }
 
 const okabeIto = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#d55e00', '#8c8c00', '#7a7a7a']
 export const seriesColour = (index: number): string => okabeIto[index % okabeIto.length]!
@@ -38,8 +40,23 @@ export function text(x: number, y: number, content: string, palette: Palette, { 
   return `<text x="${x}" y="${y}" fill="${colour}" font-size="${size}" text-anchor="${anchor}"${bold ? ' font-weight="600"' : ''}${turn}>${escapeXml(content)}</text>`
 }
 
-/** A mark that says its value. `shape` is an element without its closing. */
-export const mark = (shape: string, value: string, extra = ''): string => `<${shape} data-value="${escapeXml(value)}"${extra}><title>${escapeXml(value)}</title></${shape.slice(0, shape.indexOf(' '))}>`
+export type MarkPlace = { row: number; column: number; key?: string | undefined }
+
+/** A mark that says its value. `shape` is an element without its closing; without a place it is an aid to reading, not data. */
+export function mark(shape: string, value: string, place?: MarkPlace): string {
+  const key = place?.key === undefined ? '' : ` data-key="${escapeXml(place.key)}"`
+  const at = place ? ` data-row="${place.row}" data-column="${place.column}"${key}` : ''
+  return `<${shape} data-value="${escapeXml(value)}"${at}><title>${escapeXml(value)}</title></${shape.slice(0, shape.indexOf(' '))}>`
+}
+
+/** A value's 95 % interval and the number of observations it is made of; what is not known is left out. */
+export type Certainty = { interval?: readonly [number, number] | undefined; n?: number | undefined }
+
+/** A certainty in words: " (95 %: 0.10–0.12, n = 1234)". */
+export function certaintyWords({ interval, n }: Certainty, format: (value: number) => string): string {
+  const parts = [...(interval ? [`95 %: ${format(interval[0])} – ${format(interval[1])}`] : []), ...(n === undefined ? [] : [`n = ${n}`])]
+  return parts.length > 0 ? ` (${parts.join(', ')})` : ''
+}
 
 /** Width that a title needs. */
 export const titleWidth = (title: string): number => 24 + 7.6 * title.length

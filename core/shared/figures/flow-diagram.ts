@@ -38,7 +38,7 @@ export function flowDiagram(data: FlowData, palette: Palette): Figure {
     const sum = data.flows.reduce((total, flow) => total + (flow[side === left ? 'from' : 'to'] === node ? flow.count : 0), 0)
     return (side.get(node)!.size * count) / sum
   }
-  const ribbons = data.flows.toSorted((a, b) => a.from - b.from || a.to - b.to).map((flow) => {
+  const ribbons = data.flows.toSorted((a, b) => a.from - b.from || a.to - b.to).map((flow, i) => {
     const [a, b] = [left.get(flow.from)!, right.get(flow.to)!]
     const [sizeA, sizeB] = [scale(left, flow.from, flow.count), scale(right, flow.to, flow.count)]
     const [y1, y2] = [top + a.y + a.used, top + b.y + b.used]
@@ -46,7 +46,7 @@ export function flowDiagram(data: FlowData, palette: Palette): Figure {
     b.used += sizeB
     const [x1, x2, mid] = [90, width - 90, width / 2]
     const path = `M${x1} ${y1}C${mid} ${y1} ${mid} ${y2} ${x2} ${y2}L${x2} ${y2 + sizeB}C${mid} ${y2 + sizeB} ${mid} ${y1 + sizeA} ${x1} ${y1 + sizeA}Z`
-    return mark(`path d="${path}" fill="${seriesColour(flow.from)}" fill-opacity="0.45"`, `${data.fromTitle} ${flow.from} → ${data.toTitle} ${flow.to}: ${flow.count} (${data.format(flow.share)})`)
+    return mark(`path d="${path}" fill="${seriesColour(flow.from)}" fill-opacity="0.45"`, `${data.fromTitle} ${flow.from} → ${data.toTitle} ${flow.to}: ${flow.count} (${data.format(flow.share)})`, { row: i, column: 0 })
   })
   const labels = (side: typeof left, x: number, anchor: 'start' | 'end'): string[] =>
     [...side].flatMap(([node, { y, size }]) => [`<rect x="${anchor === 'end' ? x + 4 : x - 10}" y="${top + y}" width="6" height="${Math.max(1, size)}" fill="${palette.muted}"/>`, text(anchor === 'end' ? x : x, top + y + size / 2 + 4, String(node), palette, { anchor, size: 10 })])

@@ -1,5 +1,5 @@
 /** A matrix as coloured cells with its scale: co-activation, load by layer, ablation. Diverging data are given as their size and a sign in the value. */
-import { canvas, mark, ramp, text, titleWidth, type Figure, type Palette } from './figure.ts'
+import { canvas, certaintyWords, mark, ramp, text, titleWidth, type Certainty, type Figure, type Palette } from './figure.ts'
 
 export type HeatMapData = {
   id: string
@@ -13,6 +13,10 @@ export type HeatMapData = {
   /** End of the scale. */
   high: number
   format(value: number): string
+  /** How sure a cell is; the table then has one row a cell. */
+  certainty?(row: number, column: number): Certainty
+  /** What the table calls the value. */
+  valueTitle?: string
   /** Marks a cell's element so that a page can follow a click: `data-key`. */
   keyOf?(row: number, column: number): string
 }
@@ -26,9 +30,8 @@ export function heatMap(data: HeatMapData, palette: Palette): Figure {
   const cells = rows.flatMap((row, r) =>
     columns.map((column, c) => {
       const value = values[r * columns.length + c]!
-      const words = `${data.rowTitle} ${row} · ${data.columnTitle} ${column}: ${format(value)}`
-      const key = data.keyOf ? ` data-key="${data.keyOf(r, c)}"` : ''
-      return mark(`rect x="${left + c * cell}" y="${top + r * cell}" width="${cell - 1}" height="${cell - 1}" fill="${ramp(value / high, palette)}"`, words, key)
+      const words = `${data.rowTitle} ${row} · ${data.columnTitle} ${column}: ${format(value)}${data.certainty ? certaintyWords(data.certainty(r, c), format) : ''}`
+      return mark(`rect x="${left + c * cell}" y="${top + r * cell}" width="${cell - 1}" height="${cell - 1}" fill="${ramp(value / high, palette)}"`, words, { row: r, column: c, key: data.keyOf?.(r, c) })
     }),
   )
   const rowLabels = rows.map((row, r) => (r % every(rows.length) === 0 ? text(left - 5, top + r * cell + cell / 2 + 4, row, palette, { anchor: 'end', size: 10 }) : ''))
@@ -44,5 +47,15 @@ export function heatMap(data: HeatMapData, palette: Palette): Figure {
     text(left - 5, scaleY + 9, format(0), palette, { anchor: 'end', size: 10 }),
     text(left + 186, scaleY + 9, format(high), palette, { size: 10 }),
   ].join('')
-  return { id: data.id, title: data.title, svg: canvas(width, height, data.title, palette, content), columns: [data.rowTitle, ...columns], rows: rows.map((row, r) => [row, ...values.slice(r * columns.length, (r + 1) * columns.length)]) }
+  return { id: data.id, title: data.title, svg: canvas(width, height, data.title, palette, content), ...tableOf(data) }
+}
+
+/** The matrix as it stands, or where cells are more or less sure one row each. */
+function tableOf({ rows, columns, values, rowTitle, columnTitle, valueTitle = '', certainty }: HeatMapData): Pick<Figure, 'columns' | 'rows'> {
+  if (!certainty) return { columns: [rowTitle, ...columns], rows: rows.map((row, r) => [row, ...values.slice(r * columns.length, (r + 1) * columns.length)]) }
+  const cells = rows.flatMap((row, r) => columns.map((column, c) => {
+    const { interval, n } = certainty(r, c)
+    return [row, column, values[r * columns.length + c]!, interval?.[0] ?? '', interval?.[1] ?? '', n ?? '']
+  }))
+  return { columns: [rowTitle, columnTitle, valueTitle, '95 % from', '95 % to', 'n'], rows: cells }
 }

@@ -3,9 +3,9 @@
  * and the report; a page passes its own language's words.
  */
 import type { Ablation, CountKind, RoutingCounters, VocabularyVariant } from '../analyses.ts'
-import { coactivation, domainShares, expertGroups, layerLoad, loadOf, pairBaseline, strongestExperts, strongFlows, uniformShare, vocabularyOf, type PairKind } from '../routing-statistics.ts'
+import { coactivation, domainShares, expertGroups, layerCounts, layerLoad, loadOf, pairBaseline, strongestExperts, strongFlows, uniformShare, vocabularyOf, wilsonInterval, type PairKind } from '../routing-statistics.ts'
 import { barPanels, boxChart, lineChart } from './charts.ts'
-import { percent, type Figure, type Palette } from './figure.ts'
+import { percent, type Certainty, type Figure, type Palette } from './figure.ts'
 import { flowDiagram } from './flow-diagram.ts'
 import { heatMap } from './heat-map.ts'
 
@@ -20,6 +20,7 @@ export const englishFigureWords = {
   domains: 'Domain specialization, layer {layer}', vocabulary: 'Vocabulary specialization by layer', vocabularyExperts: 'Vocabulary specialization of the experts of layer {layer}', vocabularyAxis: 'largest share that one expert has of a token',
   input: 'input token', predicted: 'predicted token', truth: 'true next token',
   ablation: 'Loss without an expert: {domain}', nats: 'nats', loadChange: 'Load, {label}',
+  expertDomains: 'Its share of the tokens of every domain', domain: 'domain', expertGates: 'Gates that it gets', gate: 'gate, %',
 }
 export type FigureWords = typeof englishFigureWords
 
@@ -28,21 +29,37 @@ const experts = ({ experts: E }: Pick<RoutingCounters, 'experts'>): string[] => 
 const times = (value: number): string => `${value.toFixed(2)} ×`
 const plain = (value: number): string => value.toFixed(3)
 
-export type FigureContext = { counters: RoutingCounters; words: FigureWords; palette: Palette }
+/** `ends` of the colour scales, where figures are to be compared with others; by default they follow the data. */
+export type FigureContext = { counters: RoutingCounters; words: FigureWords; palette: Palette; ends?: ScaleEnds }
+export type ScaleEnds = { load: number; coactivation: number }
+
+/** Ends that fit the load of all layers, and the co-activation of `layer`, of every one of `all`. */
+export function commonEnds(all: readonly RoutingCounters[], layer: number): ScaleEnds {
+  const loads = all.flatMap((one) => one.layers.map((_, l) => layerLoad(one, l).percentiles[4]))
+  const pairs = all.flatMap((one) => coactivation(one, Math.min(layer, one.layers.length - 1), 'all'))
+  return { load: Math.max(2, ...loads), coactivation: pairs.reduce((a, b) => Math.max(a, b), 0.1) }
+}
 
 /** Load: every expert, its spread over layers, utilisation and entropies; the load of the checkpoints compared with. */
-export function loadFigures({ counters, words, palette }: FigureContext, kind: CountKind = 'topK'): Figure[] {
+export function loadFigures({ counters, words, palette, ends }: FigureContext, kind: CountKind = 'topK'): Figure[] {
   const loads = counters.layers.map((_, layer) => layerLoad(counters, layer, kind))
   const x = counters.layers.map(String)
-  const map = (id: string, title: string, shares: number[][]): Figure => {
-    const values = shares.flatMap((layer) => layer.map((share) => share * counters.experts))
-    return heatMap({ id, title, rowTitle: words.layer, columnTitle: words.expert, rows: x, columns: experts(counters), values, high: Math.max(2, ...values), format: times, keyOf: (row, column) => `${counters.layers[row]!}/${column}` }, palette)
+  const { experts: E, topK } = counters
+  /** Counts by layer; an expert's share of the tokens is k times its share of the assignments. */
+  const map = (id: string, title: string, counts: number[][]): Figure => {
+    const values = counts.flatMap((layer) => loadOf(layer).shares.map((share) => share * E))
+    const perToken = E / (kind === 'topK' ? topK : 1)
+    const certainty = (row: number, column: number): Certainty => {
+      const [low, high] = wilsonInterval(counts[row]![column]!, counters.tokens)
+      return { interval: [low * perToken, high * perToken], n: counters.tokens }
+    }
+    return heatMap({ id, title, rowTitle: words.layer, columnTitle: words.expert, valueTitle: words.loadAxis, certainty, rows: x, columns: experts(counters), values, high: ends?.load ?? Math.max(2, ...values), format: times, keyOf: (row, column) => `${counters.layers[row]!}/${column}` }, palette)
   }
   const others = counters.saturation.map(({ counts, label }, i) =>
-    map(`load-${i}`, fill(words.loadChange, { label }), counters.layers.map((_, layer) => loadOf(counts.slice(layer * counters.experts, (layer + 1) * counters.experts)).shares)),
+    map(`load-${i}`, fill(words.loadChange, { label }), counters.layers.map((_, layer) => counts.slice(layer * E, (layer + 1) * E))),
   )
   return [
-    map('load', words.loadTitle, loads.map(({ shares }) => shares)),
+    map('load', words.loadTitle, counters.layers.map((_, layer) => layerCounts(counters, layer, kind))),
     boxChart({ id: 'load-spread', title: words.loadSpread, xTitle: words.layer, yTitle: words.loadAxis, x, boxes: loads.map(({ percentiles }) => percentiles), baseline: { value: 1, name: words.even }, names: [words.minimum, words.quarter, words.median, words.threeQuarters, words.maximum], format: times }, palette),
     lineChart({ id: 'load-levels', title: words.loadLevels, xTitle: words.layer, yTitle: '', x, high: 1, format: plain, series: [{ name: words.utilisation, values: loads.map(({ utilisation }) => utilisation) }, { name: words.loadEntropy, values: loads.map(({ entropy }) => entropy) }, { name: words.routerEntropy, values: counters.entropyMean, dashed: true }] }, palette),
     ...others,
@@ -56,6 +73,7 @@ export function saturationFigures({ counters, words, palette }: FigureContext): 
   return (['topK', 'top1'] as const).map((kind) =>
     lineChart({
       id: `saturation-${kind}`, title: kind === 'topK' ? words.saturationTopK : words.saturationTop1, xTitle: words.checkpoint, yTitle: words.saturationAxis,
+      n: points.map(() => counters.tokens),
       x: points.map(({ step, label }) => (step === null ? label : String(step))), high: 1, format: percent, baseline: { value: uniformShare(counters, kind), name: words.chance },
       series: counters.layers.map((layer, i) => ({ name: `${words.layer} ${layer}`, values: points.map((point) => point[kind][i]!), errors: points.map((point) => point[kind === 'topK' ? 'topKError' : 'top1Error'][i]!) })),
     }, palette),
@@ -71,13 +89,19 @@ export function groupedExperts(counters: RoutingCounters, layer: number, kind: P
   return { order: [...grouped, ...[...shown].filter((e) => !grouped.includes(e))], groups }
 }
 
-export function coactivationFigure({ counters, words, palette }: FigureContext, layer: number, kind: PairKind, chosen?: readonly number[]): Figure {
+export function coactivationFigure({ counters, words, palette, ends }: FigureContext, layer: number, kind: PairKind, chosen?: readonly number[]): Figure {
   const matrix = coactivation(counters, layer, kind)
   const order = chosen ?? groupedExperts(counters, layer, kind).order
-  const values = order.flatMap((a) => order.map((b) => matrix[a * counters.experts + b]!))
+  const { experts: E } = counters
+  const values = order.flatMap((a) => order.map((b) => matrix[a * E + b]!))
+  const [counts, pairs] = [layerCounts(counters, layer, 'topK'), (kind === 'all' ? counters.pairs : counters.adjacentPairs)[layer]!]
+  const certainty = (row: number, column: number): Certainty => {
+    const [a, b] = [order[row]!, order[column]!]
+    return a === b ? {} : { interval: wilsonInterval(pairs[a * E + b]!, counts[a]!), n: counts[a]! }
+  }
   const title = fill(words.coactivation, { layer: counters.layers[layer]! }) + (kind === 'adjacent' ? ` (${words.adjacent})` : '') + ` · ${words.chance} ${percent(pairBaseline(counters, kind))}`
   const names = order.map(String)
-  return heatMap({ id: `coactivation-${counters.layers[layer]!}-${kind}`, title, rowTitle: words.expert, columnTitle: words.with, rows: names, columns: names, values, high: Math.max(0.1, ...values), format: percent, keyOf: (row) => `${counters.layers[layer]!}/${order[row]!}` }, palette)
+  return heatMap({ id: `coactivation-${counters.layers[layer]!}-${kind}`, title, rowTitle: words.expert, columnTitle: words.with, valueTitle: words.shareOfTokens, certainty, rows: names, columns: names, values, high: ends?.coactivation ?? Math.max(0.1, ...values), format: percent, keyOf: (row) => `${counters.layers[layer]!}/${order[row]!}` }, palette)
 }
 
 export function flowFigure({ counters, words, palette }: FigureContext, index: number): Figure {
@@ -88,9 +112,9 @@ export function flowFigure({ counters, words, palette }: FigureContext, index: n
 }
 
 export function domainFigure({ counters, words, palette }: FigureContext, layer: number, kind: CountKind): Figure {
-  const panels = counters.domains.map(({ name }, domain) => {
+  const panels = counters.domains.map(({ name, tokens }, domain) => {
     const { shares, errors } = domainShares(counters, domain, layer, kind)
-    return { name, values: shares, errors }
+    return { name, values: shares, errors, n: tokens }
   })
   return barPanels({ id: `domains-${counters.layers[layer]!}-${kind}`, title: fill(words.domains, { layer: counters.layers[layer]! }), xTitle: words.expert, yTitle: words.shareOfTokens, x: experts(counters), panels, baseline: { value: uniformShare(counters, kind), name: words.chance }, format: percent, keyOf: (bar) => `${counters.layers[layer]!}/${bar}` }, palette)
 }
@@ -100,7 +124,7 @@ const vocabularyVariants: readonly VocabularyVariant[] = ['input', 'predicted', 
 export function vocabularyFigures({ counters, words, palette }: FigureContext, layer: number, kind: CountKind, minimumCount: number): Figure[] {
   const of = (variant: VocabularyVariant) => vocabularyOf(counters, variant, kind, minimumCount)
   return [
-    lineChart({ id: `vocabulary-${kind}-${minimumCount}`, title: `${words.vocabulary} (≥ ${minimumCount})`, xTitle: words.layer, yTitle: words.vocabularyAxis, x: counters.layers.map(String), high: 1, format: percent, baseline: { value: uniformShare(counters, kind), name: words.chance }, series: vocabularyVariants.map((variant) => ({ name: words[variant], values: of(variant)?.byLayer ?? [] })) }, palette),
+    lineChart({ id: `vocabulary-${kind}-${minimumCount}`, title: `${words.vocabulary} (≥ ${minimumCount})`, xTitle: words.layer, yTitle: words.vocabularyAxis, x: counters.layers.map(String), high: 1, format: percent, baseline: { value: uniformShare(counters, kind), name: words.chance }, series: vocabularyVariants.map((variant) => ({ name: `${words[variant]}, n = ${of(variant)?.ids ?? 0}`, values: of(variant)?.byLayer ?? [] })) }, palette),
     barPanels({ id: `vocabulary-experts-${counters.layers[layer]!}`, title: fill(words.vocabularyExperts, { layer: counters.layers[layer]! }), xTitle: words.expert, yTitle: words.vocabularyAxis, x: experts(counters), panels: vocabularyVariants.map((variant) => ({ name: words[variant], values: (of(variant)?.byExpert[layer] ?? []).map((value) => value ?? 0) })), format: percent, keyOf: (bar) => `${counters.layers[layer]!}/${bar}` }, palette),
   ]
 }
@@ -108,9 +132,14 @@ export function vocabularyFigures({ counters, words, palette }: FigureContext, l
 /** One map a domain; losses that fall are shown as none and told in the value. */
 export function ablationFigures(table: Ablation, words: FigureWords, palette: Palette): Figure[] {
   const high = Math.max(1e-6, ...table.domains.flatMap(({ increase }) => increase))
-  return table.domains.map(({ name, increase }) =>
-    heatMap({ id: `ablation-${name}`, title: fill(words.ablation, { domain: name }), rowTitle: words.layer, columnTitle: words.expert, rows: table.layers.map(String), columns: experts(table), values: increase, high, format: (value) => `${value >= 0 ? '+' : '−'}${Math.abs(value).toFixed(4)} ${words.nats}`, keyOf: (row, column) => `${table.layers[row]!}/${column}` }, palette),
-  )
+  const E = table.experts
+  return table.domains.map(({ name, tokens, increase, increaseError }) => {
+    const certainty = (row: number, column: number): Certainty => {
+      const [value, half] = [increase[row * E + column]!, 1.96 * increaseError[row * E + column]!]
+      return { ...(half > 0 && { interval: [value - half, value + half] }), n: tokens }
+    }
+    return heatMap({ valueTitle: words.nats, certainty, id: `ablation-${name}`, title: fill(words.ablation, { domain: name }), rowTitle: words.layer, columnTitle: words.expert, rows: table.layers.map(String), columns: experts(table), values: increase, high, format: (value) => `${value >= 0 ? '+' : '−'}${Math.abs(value).toFixed(4)} ${words.nats}`, keyOf: (row, column) => `${table.layers[row]!}/${column}` }, palette)
+  })
 }
 
 /** Everything, in the order of a report: three layers (first, middle, last) where a figure is of one layer. */

@@ -114,7 +114,7 @@ void multiplyFewRows(const Product& p, int64_t begin, int64_t end) {
 
 // Element (row, column) of C or of its summand.
 TileOut outOf(const Product& p, int64_t row, int64_t column) {
-  const TileOut all = {p.c, p.halfC, p.cStride, p.add, p.cStride, true, p.streams && !p.add && !p.halfC && p.cStride % lanes == 0 && reinterpret_cast<uintptr_t>(p.c) % 64 == 0};
+  const TileOut all = {p.c, p.halfC, p.cStride, p.add, p.cStride, true, p.streams && !p.add && !p.halfC && p.cStride % lanes == 0 && reinterpret_cast<uintptr_t>(p.c) % 64 == 0, p.squares, divideUp(p.n, tileColumns)};
   return partOf(all, row, column);
 }
 
@@ -123,6 +123,7 @@ template <class Kind>
 TileOut partialOut(const Product& p, TileOut out, int64_t unit, float* sums, int64_t sumsStride) {
   if (unitsOf<Kind>(p.k) > depthUnits) out.streams = false;
   const bool isLast = unit + depthUnits >= unitsOf<Kind>(p.k), apart = p.finish || p.halfC;
+  if (!isLast) out.squares = nullptr;
   if (unit > 0) out.add = apart ? sums : static_cast<const float*>(out.c), out.addStride = apart ? sumsStride : p.cStride;
   if (p.finish || (p.halfC && !isLast)) out.c = sums, out.half = false, out.cStride = sumsStride, out.isFar = false;
   return out;

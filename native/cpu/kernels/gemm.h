@@ -63,8 +63,12 @@ struct Product {
   const float* packedB = nullptr;  // all of B already packed, or null
   Finish finish = nullptr;
   const void* context = nullptr;
-  bool streams = false;  // C is not read soon: where it is written once, past the caches
+  bool streams = false;      // C is not read soon: where it is written once, past the caches
+  float* squares = nullptr;  // of each register tile of C, rows of tiles; mixed products only
 };
+
+// Σ C² by register tile: how many sums a product m × n leaves.
+inline int64_t squaresOf(int64_t m, int64_t n) { return divideUp(m, tileRows) * divideUp(n, tileColumns); }
 
 // Workspace of gemm() for products whose packed B needs `bFloats` in all and whose longest k is `k`; gemm() uses all that
 // `work` offers and works in chunks when that is less than all of B.

@@ -38,9 +38,16 @@ inline int64_t elements(const Args& args, int i) {
 
 // Whether the op's gradient is zero whatever its memory holds; the op then overwrites it.
 inline bool takeZero(const Args& args) {
-  const bool isZero = args.isZero && *args.isZero;
-  if (isZero) *args.isZero = false;
+  const bool isZero = args.gradient && args.gradient->isZero;
+  if (isZero) args.gradient->isZero = false;
   return isZero;
+}
+
+// Where a product that leaves the op's gradient may put the squares of its parts, or null. The parts that it leaves alone keep theirs: they must have some.
+inline float* takeSquares(const Args& args) {
+  if (!args.mixed || !args.gradient || !args.gradient->squares) return nullptr;
+  if (args.gradient->isZero) args.gradient->hasSquares = true;
+  return args.gradient->hasSquares ? args.gradient->squares : nullptr;
 }
 
 inline float* threadMemory(const Args& args, int thread) { return args.work.perThread + thread * args.work.perThreadFloats; }
@@ -89,6 +96,21 @@ inline double preciseDot(const float* a, const float* b, int64_t n) {
     for (int64_t j = 0; j < ways; j++) sum[j] += static_cast<double>(a[i + j]) * static_cast<double>(b[i + j]);
   }
   for (; i < n; i++) sum[0] += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  for (int64_t width = ways / 2; width > 0; width /= 2) {
+    for (int64_t j = 0; j < width; j++) sum[j] += sum[j + width];
+  }
+  return sum[0];
+}
+
+// Σ x in double, in a fixed order.
+inline double preciseSum(const float* x, int64_t n) {
+  constexpr int64_t ways = 16;
+  double sum[ways] = {};
+  int64_t i = 0;
+  for (; i + ways <= n; i += ways) {
+    for (int64_t j = 0; j < ways; j++) sum[j] += static_cast<double>(x[i + j]);
+  }
+  for (; i < n; i++) sum[0] += static_cast<double>(x[i]);
   for (int64_t width = ways / 2; width > 0; width /= 2) {
     for (int64_t j = 0; j < width; j++) sum[j] += sum[j + width];
   }

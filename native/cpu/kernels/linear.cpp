@@ -39,11 +39,15 @@ Need linearBackwardWeightNeed(const Args& args) {
   return gemmNeed(args.mixed, packedFloats(args.mixed, j, tokens), tokens);
 }
 
+int64_t linearBackwardWeightSquares(const Args& args) { return squaresOf(dim(args, 0, 0), dim(args, 0, 1)); }
+
 // dWeight (N J) += dY (T N)ᵀ · x (T J).
 void linearBackwardWeight(const Args& args, Pool& pool) {
   float* dWeight = f32(args, 0);
   const int64_t n = dim(args, 0, 0), j = dim(args, 0, 1), tokens = dim(args, 2, 0);
-  const Product product = {n, j, tokens, operandOf(args, 1, n, false), operandOf(args, 2, j, false), dWeight, false, j, takeZero(args) ? nullptr : dWeight, nullptr, nullptr, nullptr, true};
+  Product product = {n, j, tokens, operandOf(args, 1, n, false), operandOf(args, 2, j, false), dWeight, false, j, nullptr, nullptr, nullptr, nullptr, true};
+  product.squares = takeSquares(args);
+  product.add = takeZero(args) ? nullptr : dWeight;
   gemm(&product, 1, args.mixed, args.work, pool);
 }
 

@@ -7,6 +7,7 @@ namespace moe::MOE_KERNELS {
 
 // Where a tile goes: sums + add (unless null) to c, as floats or bf16, the top left rows × columns of it. `isFar`: c is not in
 // a near cache, so its lines are asked for before the sums are made. `streams`: c, floats in whole lines, is stored past the caches.
+// `squares`: where the sum of this tile's squares goes (AVX-512 only), or null; those of the tiles below it are squaresStride further on.
 struct TileOut {
   void* c;
   bool half;
@@ -15,6 +16,8 @@ struct TileOut {
   int64_t addStride;
   bool isFar = false;
   bool streams = false;
+  float* squares = nullptr;
+  int64_t squaresStride = 0;
 };
 
 // Memory that will be read soon: a line at `at`, at + step, and so on, one for each unit that is multiplied meanwhile.
@@ -35,15 +38,20 @@ inline __m512 multiplyUnit(Mixed, __m512 sum, const float* a, __m512i b) {
 }
 #endif
 
-inline void storeSums(const TileOut& out, int64_t i, int64_t j, __m512 sum, __mmask16 columns) {
+// Returns what it has stored, but for rounding; zero in other columns.
+inline __m512 storeSums(const TileOut& out, int64_t i, int64_t j, __m512 sum, __mmask16 columns) {
   // Without a summand to zero all the same: what flushing may leave of a sum, −0, is then 0.
   sum = _mm512_add_ps(sum, out.add ? _mm512_maskz_loadu_ps(columns, out.add + i * out.addStride + j) : _mm512_setzero_ps());
 #if MOE_BF16
-  if (out.half) return _mm256_mask_storeu_epi16(static_cast<Half*>(out.c) + i * out.cStride + j, columns, (__m256i)_mm512_cvtneps_pbh(sum));
+  if (out.half) {
+    _mm256_mask_storeu_epi16(static_cast<Half*>(out.c) + i * out.cStride + j, columns, (__m256i)_mm512_cvtneps_pbh(sum));
+    return sum;
+  }
 #endif
   float* c = static_cast<float*>(out.c) + i * out.cStride + j;
-  if (out.streams && columns == 0xffff) return _mm512_stream_ps(c, sum);
-  _mm512_mask_storeu_ps(c, columns, sum);
+  if (out.streams && columns == 0xffff) _mm512_stream_ps(c, sum);
+  else _mm512_mask_storeu_ps(c, columns, sum);
+  return _mm512_maskz_mov_ps(columns, sum);
 }
 
 inline void fetchLines(const TileOut& out, int64_t rows) {
@@ -53,6 +61,23 @@ inline void fetchLines(const TileOut& out, int64_t rows) {
     _mm_prefetch(c, _MM_HINT_T1);
     _mm_prefetch(c + tileColumns * size - 1, _MM_HINT_T1);
   }
+}
+
+// A gradient, and its tile's part of the norm.
+template <int64_t height>
+MOE_INLINE void storeWithSquares(const __m512 (&sum)[height][tileVectors], const TileOut& out, int64_t rows, __mmask16 low, __mmask16 high) {
+  __m512 squares[tileVectors] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+  MOE_UNROLL
+  for (int64_t i = 0; i < height; i++) {
+    if (i < rows) {
+      const __m512 left = storeSums(out, i, 0, sum[i][0], low);
+      squares[0] = _mm512_fmadd_ps(left, left, squares[0]);
+      if (!high) continue;
+      const __m512 right = storeSums(out, i, lanes, sum[i][1], high);
+      squares[1] = _mm512_fmadd_ps(right, right, squares[1]);
+    }
+  }
+  *out.squares = _mm512_reduce_add_ps(_mm512_add_ps(squares[0], squares[1]));
 }
 
 // The upper `height` rows of a tile.
@@ -84,6 +109,7 @@ void multiplyRows(int64_t units, const float* a, const float* b, const TileOut& 
     b += tileColumns;
   }
   const __mmask16 low = firstLanes(columns), high = firstLanes(columns - lanes);
+  if (out.squares) return storeWithSquares<height>(sum, out, rows, low, high);
   MOE_UNROLL
   for (int64_t i = 0; i < height; i++) {
     if (i < rows) {
@@ -158,6 +184,7 @@ inline TileOut partOf(const TileOut& out, int64_t i, int64_t j) {
   const int64_t at = i * out.cStride + j;
   part.c = out.half ? static_cast<void*>(static_cast<Half*>(out.c) + at) : static_cast<float*>(out.c) + at;
   if (out.add) part.add = out.add + i * out.addStride + j;
+  if (out.squares) part.squares = out.squares + i / tileRows * out.squaresStride + j / tileColumns;
   return part;
 }
 

@@ -114,15 +114,20 @@ Need groupedLinearBackwardWeightNeed(const Args& args) {
   return gemmNeed(args.mixed, packedFloats(args.mixed, dim(args, 0, 2), slots), slots);
 }
 
+int64_t groupedLinearBackwardWeightSquares(const Args& args) { return dim(args, 0, 0) * squaresOf(dim(args, 0, 1), dim(args, 0, 2)); }
+
 // dWeight (E N J) += from dY (Y N), x (X J), offsets (E+1), rowsY? (S), rowsX? (S).
 void groupedLinearBackwardWeight(const Args& args, Pool& pool) {
   float* dWeight = f32(args, 0);
   const int32_t *offsets = i32(args, 3), *rowsY = i32(args, 4), *rowsX = i32(args, 5);
   const int64_t experts = dim(args, 0, 0), n = dim(args, 0, 1), j = dim(args, 0, 2);
+  float* squares = takeSquares(args);
   const bool isZero = takeZero(args);
   groupedGemm(args, pool, offsets, experts, [&](int64_t e, int64_t first, int64_t slots) {
     float* c = dWeight + e * n * j;
-    return Product{n, j, slots, operandOf(args, 1, n, false, first, rowsY), operandOf(args, 2, j, false, first, rowsX), c, false, j, isZero ? nullptr : c, nullptr, nullptr, nullptr, true};
+    Product product = {n, j, slots, operandOf(args, 1, n, false, first, rowsY), operandOf(args, 2, j, false, first, rowsX), c, false, j, isZero ? nullptr : c, nullptr, nullptr, nullptr, true};
+    if (squares) product.squares = squares + e * squaresOf(n, j);
+    return product;
   });
 }
 

@@ -79,6 +79,10 @@ int64_t linearBackwardInputPacked(const Args&);
 int64_t groupedLinearForwardPacked(const Args&);
 int64_t groupedLinearBackwardInputPacked(const Args&);
 
+// Sums of squares that a mixed op leaves of its gradient.
+int64_t linearBackwardWeightSquares(const Args&);
+int64_t groupedLinearBackwardWeightSquares(const Args&);
+
 // FLOPs of multiply-adds that fill every thread's vector units for a few milliseconds; mixed: of bf16 pairs.
 double multiplyAdd(Pool&, bool mixed);
 // Sum of `floats` numbers, a multiple of 2^18, read by all threads.

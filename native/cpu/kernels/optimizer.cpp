@@ -10,9 +10,19 @@ constexpr int64_t squareBlock = 1 << 14;  // elements whose squares are summed b
 
 Need sumOfSquaresNeed(const Args& args) { return {2 * divideUp(elements(args, 1), squareBlock), 0}; }
 
-// partials[index] (of M) = Σ x²; attribute index.
+// partials[index] (of M) = Σ x²; attribute index. A gradient that is zero, or whose squares were summed as it was written, is not read.
 void sumOfSquares(const Args& args, Pool& pool) {
   const float* x = f32(args, 1);
+  const Gradient known = args.gradient ? *args.gradient : Gradient{};
+  float& partial = f32(args, 0)[static_cast<int64_t>(args.attrs[0])];
+  if (known.isZero) {
+    partial = 0;
+    return;
+  }
+  if (known.hasSquares) {
+    partial = static_cast<float>(preciseSum(known.squares, known.squareCount));
+    return;
+  }
   const int64_t count = elements(args, 1), blocks = divideUp(count, squareBlock);
   double* sums = reinterpret_cast<double*>(args.work.shared);
   parallel(pool, blocks, [&](int64_t block, int) {
@@ -21,7 +31,7 @@ void sumOfSquares(const Args& args, Pool& pool) {
   });
   double sum = 0;
   for (int64_t block = 0; block < blocks; block++) sum += sums[block];
-  f32(args, 0)[static_cast<int64_t>(args.attrs[0])] = static_cast<float>(sum);
+  partial = static_cast<float>(sum);
 }
 
 // scale (2) from partials (M); attribute maxNorm. A norm that is not finite gives the scale −1.
@@ -45,9 +55,9 @@ void adamwStep(const Args& args, Pool& pool) {
   const float keep = static_cast<float>(1 - static_cast<double>(rate) * args.attrs[3]);
   const float step = rate / correction1, perRoot = 1 / sqrtf(correction2);
   float *param = f32(args, 0), *m = f32(args, 1), *v = f32(args, 2), *grad = f32(args, 3);
-  const bool writesZero = args.isZero == nullptr;
+  const bool writesZero = args.gradient == nullptr;
   if (takeZero(args)) memset(grad, 0, elements(args, 3) * sizeof(float));
-  if (args.isZero) *args.isZero = true;
+  if (args.gradient) args.gradient->isZero = true;
   // One vector of each; vectors are padded, so that a part is computed as a whole one is.
   const auto update = [&](Vec& p, Vec& m1, Vec& v1, Vec g) {
     g = g * splat(gradientScale);

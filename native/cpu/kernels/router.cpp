@@ -7,16 +7,14 @@ namespace {
 constexpr int64_t expertBlock = 16, tokenBlock = 32;  // logits that are computed at a time
 constexpr int64_t lossBlock = 256;  // tokens whose terms are summed before the blocks are
 
-// Most probable of the experts not yet in chosen[0, count); the lower one of equals.
-int32_t nextBest(const float* probs, int64_t experts, const int32_t* chosen, int64_t count) {
-  int32_t best = -1;
+// The k most probable experts, most probable first; the lower one of equals.
+void bestOf(const float* probs, int64_t experts, int32_t* chosen, int64_t k) {
   for (int64_t e = 0; e < experts; e++) {
-    if (best >= 0 && !(probs[e] > probs[best])) continue;
-    bool taken = false;
-    for (int64_t j = 0; j < count; j++) taken = taken || chosen[j] == e;
-    if (!taken) best = static_cast<int32_t>(e);
+    int64_t place = least(e, k);
+    if (place == k && !(probs[e] > probs[chosen[--place]])) continue;
+    for (; place > 0 && probs[e] > probs[chosen[place - 1]]; place--) chosen[place] = chosen[place - 1];
+    chosen[place] = static_cast<int32_t>(e);
   }
-  return best;
 }
 
 void softmaxRow(float* probs, float* lse, const float* logits, int64_t experts) {
@@ -54,7 +52,7 @@ void routerForward(const Args& args, Pool& pool) {
     for (int64_t t = begin; t < end; t++) {
       float *row = logits + t * experts, lse;
       softmaxRow(row, &lse, row, experts);
-      for (int64_t j = 0; j < k; j++) chosen[t * k + j] = nextBest(row, experts, chosen + t * k, j);
+      bestOf(row, experts, chosen + t * k, k);
       gateRow(gate + t * k, row, chosen + t * k, k, args.attrs[0] != 0);
     }
   });
@@ -76,9 +74,7 @@ void routerTopKForward(const Args& args, Pool& pool) {
   const float* probs = f32(args, 1);
   const int64_t tokens = dim(args, 0, 0), k = dim(args, 0, 1), experts = dim(args, 1, 1);
   parallelRanges(pool, tokens, k * experts, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; t++) {
-      for (int64_t j = 0; j < k; j++) chosen[t * k + j] = nextBest(probs + t * experts, experts, chosen + t * k, j);
-    }
+    for (int64_t t = begin; t < end; t++) bestOf(probs + t * experts, experts, chosen + t * k, k);
   });
 }
 

@@ -1,4 +1,4 @@
-// The kernel table of one instruction set: {name, tensors, of these optional, attributes, kernel, workspace, which may be bf16, packed weight, gradient}.
+// The kernel table of one instruction set: {name, tensors, of these optional, attributes, kernel, workspace, which may be bf16, packed weight, gradient, its squares}.
 // Counts repeat the rows of core/backend/backend.ts; tests/native/addon.test.ts compares the two. headCrossEntropy
 // is none of them: core/backend/fuse.ts makes it of a forward and its backward.
 #include "table.h"
@@ -19,7 +19,7 @@ const Op ops[] = {
     {"layerNormBackward", 5, 1, 0, layerNormBackward, nullptr, bit(0), nullptr},
     {"linearForward", 4, 1, 0, linearForward, linearForwardNeed, bit(0) | bit(1), linearForwardPacked},
     {"linearBackwardInput", 4, 1, 0, linearBackwardInput, linearBackwardInputNeed, bit(0) | bit(1), linearBackwardInputPacked},
-    {"linearBackwardWeight", 3, 0, 0, linearBackwardWeight, linearBackwardWeightNeed, bit(1) | bit(2), nullptr, 0},
+    {"linearBackwardWeight", 3, 0, 0, linearBackwardWeight, linearBackwardWeightNeed, bit(1) | bit(2), nullptr, 0, linearBackwardWeightSquares},
     {"ropeForward", 3, 0, 2, ropeForward, nullptr, bit(0), nullptr},
     {"ropeBackward", 3, 0, 2, ropeBackward, nullptr, 0, nullptr},
     {"attentionForward", 5, 0, 3, attentionForward, attentionForwardNeed, bit(0) | bit(2) | bit(3) | bit(4), nullptr},
@@ -38,7 +38,7 @@ const Op ops[] = {
     {"moeDispatchForward", 6, 0, 0, moeDispatchForward, nullptr, 0, nullptr},
     {"groupedLinearForward", 5, 1, 0, groupedLinearForward, groupedLinearForwardNeed, bit(0) | bit(1), groupedLinearForwardPacked},
     {"groupedLinearBackwardInput", 5, 1, 0, groupedLinearBackwardInput, groupedLinearBackwardInputNeed, bit(0) | bit(1), groupedLinearBackwardInputPacked},
-    {"groupedLinearBackwardWeight", 6, 2, 0, groupedLinearBackwardWeight, groupedLinearBackwardWeightNeed, bit(1) | bit(2), nullptr, 0},
+    {"groupedLinearBackwardWeight", 6, 2, 0, groupedLinearBackwardWeight, groupedLinearBackwardWeightNeed, bit(1) | bit(2), nullptr, 0, groupedLinearBackwardWeightSquares},
     {"swigluForward", 4, 0, 0, swigluForward, nullptr, bit(0) | bit(1), nullptr},
     {"swigluBackward", 6, 0, 0, swigluBackward, nullptr, bit(0) | bit(2) | bit(3), nullptr},
     {"denseSwigluForward", 2, 0, 0, denseSwigluForward, nullptr, bit(0) | bit(1), nullptr},
@@ -53,7 +53,7 @@ const Op ops[] = {
     {"moePackedForward", 8, 1, 0, moePackedForward, moePackedForwardNeed, 0, nullptr},
     {"weightedSumForward", 3, 0, 0, weightedSumForward, nullptr, 0, nullptr},
     {"gatherRowsForward", 3, 0, 0, gatherRowsForward, nullptr, 0, nullptr},
-    {"sumOfSquares", 2, 0, 1, sumOfSquares, sumOfSquaresNeed, 0, nullptr},
+    {"sumOfSquares", 2, 0, 1, sumOfSquares, sumOfSquaresNeed, 0, nullptr, 1},
     {"clipScale", 2, 0, 1, clipScale, nullptr, 0, nullptr},
     {"adamwStep", 6, 0, 4, adamwStep, nullptr, 0, nullptr, 3},
 };

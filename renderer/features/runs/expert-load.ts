@@ -35,6 +35,7 @@ export function meanFrame(load: LoadFrames, first: number, last: number): Float3
 }
 
 export type LayerUse = {
+  /** In the model, dense layers counted. */
   layer: number
   /** exp(entropy) of the shares: how many experts the layer would use at this spread if it used them equally. */
   effective: number
@@ -44,10 +45,10 @@ export type LayerUse = {
   overloaded: number[]
 }
 
-/** What each layer makes of its experts. */
-export function layerUse(frame: Float32Array, experts: number): LayerUse[] {
-  return Array.from({ length: frame.length / experts }, (_, layer) => {
-    const ratios = [...frame.subarray(layer * experts, (layer + 1) * experts)]
+/** What each of `layers`, those of the model that have experts, makes of them. */
+export function layerUse(frame: Float32Array, layers: readonly number[], experts: number): LayerUse[] {
+  return layers.map((layer, row) => {
+    const ratios = [...frame.subarray(row * experts, (row + 1) * experts)]
     const busiest = ratios.indexOf(Math.max(...ratios))
     const idlest = ratios.indexOf(Math.min(...ratios))
     const entropy = ratios.reduce((sum, ratio) => (ratio > 0 ? sum - (ratio / experts) * Math.log(ratio / experts) : sum), 0)

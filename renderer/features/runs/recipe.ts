@@ -3,7 +3,7 @@
  * `problems` says what is wrong with one, by field, from the contract's own schema.
  */
 import type { z } from 'zod'
-import { runConfigSchema, type Precision, type RunConfig } from '#core/shared/runs.ts'
+import { runConfigSchema, type OptimizerConfig, type Precision, type RunConfig } from '#core/shared/runs.ts'
 import { choiceOf, deviceOfChoice } from '#renderer/features/devices/choice.ts'
 
 /** The quick start's recipe (resources/presets/quickstart.json; tests/renderer holds them together). */
@@ -42,17 +42,30 @@ export type RecipeFields = {
   layers: number | null
   hiddenSize: number | null
   learningRate: number | null
+  schedule: OptimizerConfig['schedule']
+  warmupSteps: number | null
+  /** Where the schedule ends, as a share of the peak. */
+  finalShare: number | null
+  decaySteps: number | null
   loadBalanceWeight: number | null
   routerZWeight: number | null
   seed: number | null
   /** A choice of devices/choice.ts. */
   device: string
   precision: Precision
+  /** Continued at each checkpoint, one a line. */
+  prompts: string
+  pauseOnNotFinite: boolean
 }
 
-/** The recipe to begin with: a copy of `from`, else the small default. */
+/** Those that hold a number. */
+export type NumberField = { [Key in keyof RecipeFields]: RecipeFields[Key] extends number | null ? Key : never }[keyof RecipeFields]
+
+const finalShareOf = ({ minLearningRate, peakLearningRate }: OptimizerConfig): number => Number((minLearningRate / peakLearningRate).toPrecision(6))
+
+/** The recipe to begin with: a copy of `from` (which may be a proxy of the page's state), else the small default. */
 export function baseRecipe(from: RunConfig | null): RunConfig {
-  return from ? structuredClone(from) : runConfigSchema.parse(starter)
+  return runConfigSchema.parse(from ?? starter)
 }
 
 export function fieldsOf(config: RunConfig, name: string): RecipeFields {
@@ -65,17 +78,34 @@ export function fieldsOf(config: RunConfig, name: string): RecipeFields {
     layers: config.model.num_hidden_layers,
     hiddenSize: config.model.hidden_size,
     learningRate: config.optimizer.peakLearningRate,
+    schedule: config.optimizer.schedule,
+    warmupSteps: config.optimizer.warmupSteps,
+    finalShare: finalShareOf(config.optimizer),
+    decaySteps: config.optimizer.decaySteps,
     loadBalanceWeight: config.loadBalanceWeight,
     routerZWeight: config.routerZWeight,
     seed: config.seed,
     device: choiceOf(config),
     precision: config.precision,
+    prompts: config.control.prompts.join('\n'),
+    pauseOnNotFinite: config.control.pauseOnNotFinite,
   }
 }
 
-/** The base with the form's fields in it. The lowest learning rate keeps its ratio to the highest; the vocabulary is the mix's (null: the base's). */
+/** What the form made of the schedule. The lowest learning rate stays what it was to the last bit until it is changed. */
+function optimizerOf(base: OptimizerConfig, { learningRate, schedule, warmupSteps, finalShare, decaySteps }: RecipeFields): unknown {
+  const isAsBefore = learningRate === base.peakLearningRate && finalShare === finalShareOf(base)
+  const lowest = learningRate === null || finalShare === null ? null : Number((learningRate * finalShare).toPrecision(12))
+  return { ...base, schedule, warmupSteps, decaySteps, peakLearningRate: learningRate, minLearningRate: isAsBefore ? base.minLearningRate : lowest }
+}
+
+/** Lines as prompts; those of the base may have lines of their own. */
+function promptsOf(base: readonly string[], text: string): readonly string[] {
+  return text === base.join('\n') ? base : text.split('\n').filter((line) => line.trim() !== '')
+}
+
+/** The base with the form's fields in it; the vocabulary is the mix's (null: the base's). */
 export function withFields(base: RunConfig, fields: RecipeFields, vocabularySize: number | null = null): unknown {
-  const floor = base.optimizer.minLearningRate / base.optimizer.peakLearningRate
   return {
     ...base,
     ...deviceOfChoice(fields.device),
@@ -94,7 +124,8 @@ export function withFields(base: RunConfig, fields: RecipeFields, vocabularySize
       num_hidden_layers: fields.layers,
       hidden_size: fields.hiddenSize,
     },
-    optimizer: { ...base.optimizer, peakLearningRate: fields.learningRate, minLearningRate: fields.learningRate === null ? null : fields.learningRate * floor },
+    optimizer: optimizerOf(base.optimizer, fields),
+    control: { ...base.control, prompts: promptsOf(base.control.prompts, fields.prompts), pauseOnNotFinite: fields.pauseOnNotFinite },
   }
 }
 
@@ -115,7 +146,10 @@ const fieldOfPath: Record<string, keyof RecipeFields> = {
   // The form has no heads: that they do not divide the width is the width's fault here.
   'model.num_attention_heads': 'hiddenSize',
   'optimizer.peakLearningRate': 'learningRate',
-  'optimizer.minLearningRate': 'learningRate',
+  'optimizer.minLearningRate': 'finalShare',
+  'optimizer.warmupSteps': 'warmupSteps',
+  'optimizer.decaySteps': 'decaySteps',
+  'control.prompts': 'prompts',
 }
 
 export type Checked = { config: RunConfig | null; problems: { field: keyof RecipeFields | null; path: string; message: string }[] }
