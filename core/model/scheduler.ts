@@ -84,8 +84,11 @@ function commonLength(a: readonly number[], b: readonly number[]): number {
   return common
 }
 
+/** `now`: a clock in milliseconds, so that several prompts are fed in a round only while that takes little time. */
+export type SchedulerOptions = { count: number; capacity: number; now(): number }
+
 /** Serves texts of at most `capacity` tokens, `count` at a time, from allocated (or loaded) `weights`. */
-export function createScheduler(backend: Backend, config: ModelConfig, weights: Weights | PackedWeights, { count, capacity }: { count: number; capacity: number }): Scheduler {
+export function createScheduler(backend: Backend, config: ModelConfig, weights: Weights | PackedWeights, { count, capacity, now }: SchedulerOptions): Scheduler {
   const sequences = createSequences(backend, config, weights, { count, capacity })
   const slots: Slot[] = Array.from({ length: count }, (_, sequence) => ({ sequence, ids: [], text: null, usedAt: 0 }))
   const waiting: Text[] = []
@@ -160,11 +163,11 @@ export function createScheduler(backend: Backend, config: ModelConfig, weights: 
   }
 
   const feedPrompts = async (): Promise<void> => {
-    const startedAt = performance.now()
+    const startedAt = now()
     // A prompt has one chunk a round: a long one does not keep the texts of others waiting.
     for (const slot of busy(({ todo }) => todo.length > 0).sort((a, b) => a.text.fedAt - b.text.fedAt)) {
       await feedChunk(slot)
-      if (performance.now() - startedAt >= chunksMs) return
+      if (now() - startedAt >= chunksMs) return
     }
   }
 

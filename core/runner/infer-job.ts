@@ -90,7 +90,7 @@ export async function runInferJob(job: Extract<Job, { kind: 'infer' }>, context:
   // Packed weights are the CPU's: a chat reads each of them once per token.
   const backend = createCpuBackend({})
   const { config, weights } = loadPackedModel(backend, folder)
-  const scheduler = createScheduler(backend, config, weights, { count: sequencesThatFit(config), capacity: config.max_position_embeddings })
+  const scheduler = createScheduler(backend, config, weights, { count: sequencesThatFit(config), capacity: config.max_position_embeddings, now: () => performance.now() })
   model = { scheduler, tokenizer: loadTokenizer(join(folder, 'tokenizer.json')), eos: config.eos_token_id ?? 0, vocabularySize: config.vocab_size, template: readChatTemplate(folder) }
   context.send({ type: 'ready' })
   for (const request of early) start(request)
