@@ -51,7 +51,7 @@ export const router = createRouter({
       path: '/chat/:id?',
       name: 'chat',
       component: () => import('./features/chats/ChatPage.vue'),
-      props: (to) => ({ id: to.params.id || null, checkpoint: typeof to.query.checkpoint === 'string' ? to.query.checkpoint : null }),
+      props: (to) => ({ id: to.params.id || null, ...Object.fromEntries(['checkpoint', 'beside', 'message'].map((key) => [key, typeof to.query[key] === 'string' ? to.query[key] : null])) }),
       meta: { title: 'nav.chat', section: 'chat' },
     },
     { path: '/analyses', name: 'analyses', component: () => import('./features/analyses/AnalysesPage.vue'), meta: { title: 'nav.analyses', section: 'analyses' } },

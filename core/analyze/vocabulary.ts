@@ -3,13 +3,10 @@
  * that one expert has of its occurrences; a layer's value is the plain mean over ids, an expert's the mean over the ids that it is first of.
  * The script counts an id that occurs once as fully specialised; with a minimum count it does not come in.
  */
-import { minimumCounts, type ExpertToken, type RoutingCounters } from '#core/shared/analyses.ts'
+import { minimumCounts, tokensTold, type ExpertToken, type RoutingCounters } from '#core/shared/analyses.ts'
 import { variants, type Counters, type Shape, type TokenCounts } from './counters.ts'
 
 type Value = RoutingCounters['vocabulary'][number]
-
-/** Tokens told of an expert, by minimum count. */
-const tokensTold = 15
 
 /** The expert with the most uses of every id, and how many; ties go to the lower expert. -1 where the id did not occur. */
 export type Best = { expert: Int16Array; count: Uint32Array }

@@ -2,7 +2,7 @@
  * One completion on a loaded model: the prompt as ids, the tokens as text, stop texts, and scores where they are asked for. Decides
  * nothing about who is served when (core/model/scheduler.ts) and nothing about protocols (core/serve/api).
  */
-import { encodePrompt, type LoadedModel } from './prompt.ts'
+import { encodePrompt, type EncodedPrompt, type LoadedModel } from './prompt.ts'
 import type { Generation, GenerationEnd, PromptToken } from '#core/model/scheduler.ts'
 import type { CompletionEnd, CompletionRequest, ReadPrompt, ScoredToken } from '#core/shared/completions.ts'
 import { AppError } from '#core/shared/errors.ts'
@@ -27,17 +27,31 @@ function writtenBy({ tokenizer }: LoadedModel): (id: number) => string {
   }
 }
 
+type Fitted = EncodedPrompt & { maxTokens: number }
+
+/** The prompt, cut from the left where it leaves no room. The text gets half the context where it needs that much, and what a short prompt leaves. */
+function cutToFit(request: CompletionRequest, model: LoadedModel): Fitted {
+  const { capacity } = model.scheduler
+  const whole = encodePrompt(request.prompt, model)
+  const maxTokens = Math.min(request.maxTokens ?? capacity, Math.max(Math.floor(capacity / 2), capacity - whole.ids.length))
+  const room = capacity - maxTokens
+  if (whole.ids.length <= room) return { ...whole, maxTokens }
+  const byTurns = encodePrompt(request.prompt, model, room)
+  // By half the room, so that it is not cut again with every turn.
+  const ids = byTurns.ids.length > room ? byTurns.ids.slice(-Math.max(1, Math.floor(room / 2))) : byTurns.ids
+  return { ...byTurns, ids, maxTokens, cut: whole.ids.length - ids.length }
+}
+
 /** Tokens for the prompt and the text, as far as they fit. Throws AppError `tokens.tooLong`. */
-function fit(ids: number[], { maxTokens, cutToFit, echo }: CompletionRequest, capacity: number): { ids: number[]; maxTokens: number } {
+function fit(request: CompletionRequest, model: LoadedModel): Fitted {
+  if (request.cutToFit) return cutToFit(request, model)
+  const { capacity } = model.scheduler
+  const encoded = encodePrompt(request.prompt, model)
+  const { maxTokens, echo } = request
+  const { ids } = encoded
   const least = echo === 'scores' && maxTokens === 0 ? 0 : 1
-  if (cutToFit) {
-    const tokens = Math.min(maxTokens ?? Math.floor(capacity / 2), capacity - 1)
-    const room = capacity - tokens
-    // By half the room, so that it is not cut again with every turn.
-    return { ids: ids.length > room ? ids.slice(-Math.max(1, Math.floor(room / 2))) : ids, maxTokens: tokens }
-  }
   const tokens = Math.max(least, maxTokens ?? capacity - ids.length)
-  if (ids.length + tokens <= capacity) return { ids, maxTokens: tokens }
+  if (ids.length + tokens <= capacity) return { ...encoded, maxTokens: tokens }
   const params = { found: ids.length + tokens, expected: capacity }
   throw new AppError('tokens.tooLong', `the prompt (${ids.length} tokens) and the text (${tokens}) exceed the model's context of ${capacity}`, { params, hint: 'Shorten the prompt or ask for fewer tokens.' })
 }
@@ -45,16 +59,22 @@ function fit(ids: number[], { maxTokens, cutToFit, echo }: CompletionRequest, ca
 /** Starts it; `done` tells how it ended. Throws AppError for a prompt the model cannot be given. */
 export function startCompletion(request: CompletionRequest, model: LoadedModel, on: Listener): { generation: Generation; done: Promise<CompletionEnd> } {
   const { scheduler, tokenizer, eos } = model
+<<<<<<< HEAD
   const encoded = encodePrompt(request.prompt, model)
   const { ids, maxTokens } = fit(encoded.ids, request, scheduler.capacity)
   const spell = writtenBy(model)
   const written = (id: number): string => (request.alternatives === null ? '' : spell(id))
+=======
+  const encoded = fit(request, model)
+  const { ids, maxTokens } = encoded
+  const written = writtenBy(model)
+>>>>>>> main
   const scored = (decoder: { push(id: number): string }, { id, logProbability, alternatives, layers }: PromptToken): ScoredToken => ({
     id, text: decoder.push(id), written: written(id), logProbability, layers,
     alternatives: alternatives.map((one) => ({ written: written(one.id), logProbability: one.logProbability })),
   })
 
-  const promptTokens = encoded.ids.length - encoded.added
+  const promptTokens = ids.length + encoded.cut - encoded.added
   const readPrompt: ScoredToken[] = []
   const promptDecoder = tokenizer.createDecoder()
   const tellPrompt = (): void => on.onPrompt({ count: promptTokens, text: tokenizer.decode(ids.slice(encoded.added)), tokens: readPrompt })
@@ -97,7 +117,8 @@ export function startCompletion(request: CompletionRequest, model: LoadedModel, 
     if (!isStopped) text += stops.rest()
     flush()
     const seconds = (performance.now() - startedAt - firstTokenMs) / 1000
-    return { end: isStopped ? 'eos' : endings[end], promptTokens, tokens, tokensPerSecond: tokens > 1 ? (tokens - 1) / Math.max(seconds, 1e-9) : 0, firstTokenMs }
+    const contextFull = end === 'length' && tokens < (request.maxTokens ?? Infinity)
+    return { end: isStopped ? 'eos' : endings[end], promptTokens, cutTokens: encoded.cut, contextFull, tokens, tokensPerSecond: tokens > 1 ? (tokens - 1) / Math.max(seconds, 1e-9) : 0, firstTokenMs }
   })
   return { generation, done }
 }

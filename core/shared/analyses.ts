@@ -118,6 +118,9 @@ export type CountKind = RoutingCounters['vocabulary'][number]['kind']
 /** Minimum counts that vocabulary specialization is computed for; 1 is the released script's, 10 its table's. */
 export const minimumCounts = [1, 2, 5, 10, 20, 50, 100] as const
 
+/** Tokens told of an expert for each minimum count; the list of a detail is those of all of them together. */
+export const tokensTold = 15
+
 const exampleSchema = z.object({ before: z.string(), token: z.string(), after: z.string(), weight: z.number(), domain: z.string() })
 export type ExpertExample = z.infer<typeof exampleSchema>
 /** A token of an expert: its text, how often it occurred, and the share of that in which the expert was first choice, and among the top k. */

@@ -10,8 +10,8 @@ export type Prompt =
   | { kind: 'text'; text: string }
   /** As they are. */
   | { kind: 'ids'; ids: readonly number[] }
-  /** Rendered by the model's chat template; without one, a turn to a line. */
-  | { kind: 'turns'; turns: readonly Turn[] }
+  /** Rendered by the model's chat template; without one, a turn to a line. `begun`: what there is of the reply, to go on with. */
+  | { kind: 'turns'; turns: readonly Turn[]; begun?: string }
 
 export type CompletionRequest = {
   prompt: Prompt
@@ -28,7 +28,7 @@ export type CompletionRequest = {
   alternatives: number | null
   /** Reports the experts of each token. */
   routing: boolean
-  /** Cuts a prompt that leaves no room from the left instead of refusing it. */
+  /** Cuts a prompt that leaves no room from the left instead of refusing it: turns whole, the system's kept. */
   cutToFit: boolean
 }
 
@@ -41,5 +41,8 @@ export type ReadPrompt = { count: number; text: string; tokens: ScoredToken[] }
 /** What has been written since the part before: `text` leaves out what may yet turn out to be the beginning of a stop text. */
 export type CompletionPart = { prompt: ReadPrompt | null; tokens: ScoredToken[]; text: string }
 
-/** How a text ended: `eos` by the model's end-of-text token or a stop text. */
-export type CompletionEnd = { end: 'length' | 'eos' | 'stopped'; promptTokens: number; tokens: number; tokensPerSecond: number; firstTokenMs: number }
+/**
+ * How a text ended: `eos` by the model's end-of-text token or a stop text. `cutTokens` of the prompt had no room in the context; `contextFull`:
+ * the text ended where the context did, before it was as long as asked.
+ */
+export type CompletionEnd = { end: 'length' | 'eos' | 'stopped'; promptTokens: number; cutTokens: number; contextFull: boolean; tokens: number; tokensPerSecond: number; firstTokenMs: number }

@@ -36,6 +36,8 @@ export const errors = {
   chats_notFound: 'There is no such chat.',
   chats_busy: 'This chat is being answered already.',
   chats_empty: 'There is nothing to answer yet.',
+  chats_noMessage: 'That message is not in this chat any more.',
+  chats_noColumn: 'There is no second checkpoint in this chat.',
   chats_interrupted: 'The model was put away while it was answering.',
   mixes_notFound: 'The mix that the recipe names is not in this library.',
   disk_tooSmall: 'There is not enough free space: about {neededBytes} are needed, {freeBytes} are free.',

@@ -38,6 +38,8 @@ export const errors: typeof english.errors = {
   chats_notFound: '没有这个对话。',
   chats_busy: '此对话正在生成回复。',
   chats_empty: '还没有可以回复的内容。',
+  chats_noMessage: '这条消息已不在此对话中。',
+  chats_noColumn: '此对话没有第二个检查点。',
   chats_interrupted: '模型在生成回复时被卸载了。',
   mixes_notFound: '配方所指的混合不在此资料库中。',
   disk_tooSmall: '可用空间不足：约需 {neededBytes}，现有 {freeBytes}。',

@@ -171,7 +171,7 @@ async function infer(script: Script): Promise<void> {
       const tokens = [{ id: made, text, written: text, logProbability: Math.log(0.5), alternatives: [], layers: [{ experts: [0, 1], weights: [0.6, 0.4] }] }]
       send({ type: 'replies', replies: [{ type: 'tokens', requestId, text, tokens }] })
     }
-    send({ type: 'replies', replies: [{ type: 'generated', requestId, end: cancelled.has(requestId) ? 'stopped' : 'length', promptTokens: 1, tokens: made, tokensPerSecond: 100, firstTokenMs: 1 }] })
+    send({ type: 'replies', replies: [{ type: 'generated', requestId, end: cancelled.has(requestId) ? 'stopped' : 'length', promptTokens: 1, cutTokens: 0, contextFull: false, tokens: made, tokensPerSecond: 100, firstTokenMs: 1 }] })
   }
   end({ type: 'end', outcome: 'stopped' })
 }

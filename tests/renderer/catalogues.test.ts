@@ -38,6 +38,11 @@ test('no translation is empty, and Chinese sentences are Chinese', () => {
   expect(untranslated).toEqual([])
 })
 
+test('the questions that the chat suggests are of the set that the quick start teaches', () => {
+  const taught = new Set(readFileSync(join(import.meta.dirname, '../../resources/adaptation/instructions.jsonl'), 'utf8').trim().split('\n').map((line) => (JSON.parse(line) as { prompt: string }).prompt))
+  for (const key of ['colour', 'sum', 'opposite', 'day']) expect(taught, key).toContain(english.get(`chat.example.${key}`))
+})
+
 test('templates hold no words of their own', () => {
   const raw = templates.flatMap(({ path, source }) => {
     const template = /<template>([\s\S]*)<\/template>/.exec(source)?.[1] ?? ''

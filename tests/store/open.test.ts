@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { expect, onTestFinished, test } from 'vitest'
+import { branchTo } from '#core/shared/chat-tree.ts'
+import { findChat, findMessages } from '#core/store/chats.ts'
 import { listRuns } from '#core/store/runs.ts'
 import { migrations } from '#core/store/migrations/list.ts'
 import { migrate, openStore } from '#core/store/open.ts'
@@ -21,8 +23,8 @@ test('a new database has every migration, strict tables and the settings of a sa
   expect(store.pragma('user_version', { simple: true })).toBe(migrations.length)
   expect(store.pragma('journal_mode', { simple: true })).toBe('wal')
   expect(store.pragma('foreign_keys', { simple: true })).toBe(1)
-  const tables = store.pragma('table_list') as { name: string; schema: string; strict: number }[]
-  expect(tables.filter(({ name, schema, strict }) => schema === 'main' && !name.startsWith('sqlite_') && strict !== 1)).toEqual([])
+  const tables = store.pragma('table_list') as { name: string; schema: string; type: string; strict: number }[]
+  expect(tables.filter(({ name, schema, type, strict }) => schema === 'main' && type === 'table' && !name.startsWith('sqlite_') && strict !== 1)).toEqual([])
   store.close()
   const again = openStore(path)
   expect(listRuns(again)).toEqual([])
@@ -52,6 +54,23 @@ test('a library of the first format keeps its runs, which do not know yet what t
   old.close()
   const store = openStore(path)
   expect(listRuns(store)).toMatchObject([{ id: 'old', runningOn: null, config: { device: 'cpu', adapter: null, precision: 'float32' } }])
+  store.close()
+})
+
+test('chats of an older format become one branch each, found by their words', () => {
+  const path = join(folder(), 'library.sqlite')
+  const old = new Database(path)
+  migrate(old, path, 6)
+  old.exec(`INSERT INTO chats VALUES ('a', 'c-1', 'A', 1), ('b', 'c-2', 'B', 2), ('empty', 'c-2', '', 3)`)
+  const say = old.prepare("INSERT INTO messages (id, chat_id, role, text, tokens, created_at) VALUES (?, ?, ?, ?, '[]', ?)")
+  for (let turn = 0; turn < 3; turn++) for (const chat of ['a', 'b']) for (const role of ['user', 'model']) say.run(`${chat}${turn}${role}`, chat, role, `${role} of ${chat}, turn ${turn}`, 10 + turn)
+  old.close()
+  const store = openStore(path)
+  const chat = findChat(store, 'a')!
+  expect(chat).toMatchObject({ updatedAt: 12, systemPrompt: '', sampling: null, columns: [{ checkpointId: 'c-1', leafId: 'a2model' }] })
+  expect(branchTo(chat.messages, 'a2model').map(({ id, checkpointId }) => [id, checkpointId])).toEqual([['a0user', null], ['a0model', 'c-1'], ['a1user', null], ['a1model', 'c-1'], ['a2user', null], ['a2model', 'c-1']])
+  expect(findChat(store, 'empty')).toMatchObject({ updatedAt: 3, columns: [{ leafId: null }], messages: [] })
+  expect(findMessages(store, ['turn', '1'])).toEqual([expect.objectContaining({ chatId: 'a', messageId: 'a1model' }), expect.objectContaining({ chatId: 'b', messageId: 'b1model' })])
   store.close()
 })
 

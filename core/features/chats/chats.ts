@@ -1,145 +1,93 @@
 /**
- * Calls on chats. A reply is stored when it begins, about every second while it grows, and when it ends, however it ends:
- * what was made is kept. One reply at a time per chat.
+ * Calls on chats: the list and its search, what a chat is made of, and which branch each of its columns is on. Replies are made in replies.ts.
  */
-import { randomInt } from 'node:crypto'
 import { join } from 'node:path'
 import { readChatTemplate } from '#core/formats/chat-template.ts'
-import type { Chat, ChatEvent, Message, Sampling, Token } from '#core/shared/chats.ts'
-import type { CompletionRequest, ScoredToken } from '#core/shared/completions.ts'
-import { AppError } from '#core/shared/errors.ts'
-import { deleteChat, deleteMessage, findChat, insertChat, insertMessage, listChats, setChatTitle, updateMessage } from '#core/store/chats.ts'
+import type { Chat, ChatEntry, WholeChat } from '#core/shared/chats.ts'
+import { branchTo, newestEnd } from '#core/shared/chat-tree.ts'
+import { deleteChat, findMessages, insertChat, listChats, setChatTitle, setColumns, setLeaf, setSystemPrompt } from '#core/store/chats.ts'
+import { inTransaction } from '#core/store/open.ts'
 import { api } from '../api.ts'
-import { requireCheckpoint, requireUsable } from '../checkpoints/checkpoints.ts'
+import { requireCheckpoint } from '../checkpoints/checkpoints.ts'
 import { checkpointsFolder, type Services } from '../services.ts'
-import { stopped } from './inference.ts'
-import { promptOf, titleOf } from './text.ts'
-
-const saveEveryMs = 1000
+import { answer, goOn, isBusy, requireChat, requireMessage, say, throwBusy } from './replies.ts'
+import { excerptOf, hasWords } from './text.ts'
 
 export const chatsRouter = api.chats.router({
-  list: api.chats.list.handler(({ context }) => listChats(context.store)),
+  list: api.chats.list.handler(({ input, context }) => search(context, input?.query ?? '')),
 
   get: api.chats.get.handler(({ input, context }) => requireChat(context, input.id)),
 
   create: api.chats.create.handler(({ input, context: { store, host } }) => {
-    requireCheckpoint({ store }, input.checkpointId)
-    const chat = { id: host.newId(), checkpointId: input.checkpointId, title: '', createdAt: host.now() }
+    const columns = [input.checkpointId, ...(input.besideId === null ? [] : [input.besideId])].map((checkpointId) => ({ checkpointId, leafId: null }))
+    for (const { checkpointId } of columns) requireCheckpoint({ store }, checkpointId)
+    const now = host.now()
+    const chat: Chat = { id: host.newId(), title: '', createdAt: now, updatedAt: now, systemPrompt: input.systemPrompt, sampling: null, columns }
     insertChat(store, chat)
     return { ...chat, messages: [] }
   }),
 
+  update: api.chats.update.handler(({ input: { id, title, systemPrompt, checkpointIds }, context }) => {
+    const { store } = context
+    const { columns } = requireChat(context, id)
+    for (const checkpointId of checkpointIds ?? []) requireCheckpoint({ store }, checkpointId)
+    if (checkpointIds !== undefined && isBusy(context, id)) throwBusy(id)
+    inTransaction(store, () => {
+      if (title !== undefined) setChatTitle(store, id, title)
+      if (systemPrompt !== undefined) setSystemPrompt(store, id, systemPrompt)
+      if (checkpointIds !== undefined) setColumns(store, id, checkpointIds.map((checkpointId, i) => ({ checkpointId, leafId: (columns[i] ?? columns[0]!).leafId })))
+    })
+    return withoutMessages(requireChat(context, id))
+  }),
+
+  select: api.chats.select.handler(({ input: { id, column, messageId }, context }) => {
+    const chat = requireChat(context, id)
+    if (isBusy(context, id, column)) throwBusy(id)
+    requireMessage(chat, messageId)
+    setLeaf(context.store, id, column, newestEnd(chat.messages, messageId, (chat.columns[column] ?? chat.columns[0]!).checkpointId))
+    return withoutMessages(requireChat(context, id))
+  }),
+
   remove: api.chats.remove.handler(({ input, context }) => {
     requireChat(context, input.id)
+    if (isBusy(context, input.id)) throwBusy(input.id)
     deleteChat(context.store, input.id)
     return {}
   }),
 
+  template: api.chats.template.handler(({ input, context }) => {
+    requireCheckpoint(context, input.checkpointId)
+    const template = readChatTemplate(join(checkpointsFolder(context.host), input.checkpointId))
+    return template && { name: template.name, hasSystem: template.system.before !== '' || template.system.after !== '' }
+  }),
+
   send: api.chats.send.handler(({ input, context, signal }) => {
-    const chat = requireFree(context, input.chatId)
-    const user = newMessage(context, { role: 'user', text: input.text })
-    return reply(context, chat, user, input.sampling, signal)
+    const chat = requireChat(context, input.chatId)
+    const parentId = input.parentId === undefined ? (chat.columns[input.column]?.leafId ?? null) : input.parentId
+    if (parentId !== null) requireMessage(chat, parentId)
+    return say(context, chat, { column: input.column, text: input.text, parentId }, input.sampling, signal)
   }),
 
   regenerate: api.chats.regenerate.handler(({ input, context, signal }) => {
-    const chat = requireFree(context, input.chatId)
-    if (chat.messages.length === 0) throw new AppError('chats.empty', `Chat ${chat.id} has no message to answer`, { params: { id: chat.id }, hint: 'Send a message first.' })
-    return reply(context, chat, null, input.sampling, signal)
+    const chat = requireChat(context, input.chatId)
+    const messageId = input.messageId ?? branchTo(chat.messages, chat.columns[input.column]?.leafId ?? null).at(-1)?.id
+    return answer(context, chat, { column: input.column, messageId }, input.sampling, signal)
   }),
+
+  goOn: api.chats.goOn.handler(({ input, context, signal }) => goOn(context, requireChat(context, input.chatId), input.column, input.sampling, signal)),
 })
 
-/** Chats with a reply under way, per core (its store stands for it). */
-const busyChats = new WeakMap<Services['store'], Set<string>>()
+const withoutMessages = ({ messages: _messages, ...chat }: WholeChat): Chat => chat
 
-function busyIn({ store }: Services): Set<string> {
-  let busy = busyChats.get(store)
-  if (busy === undefined) busyChats.set(store, (busy = new Set()))
-  return busy
-}
-
-function requireChat({ store }: Services, id: string): Chat {
-  const chat = findChat(store, id)
-  if (chat === null) throw new AppError('chats.notFound', `There is no chat ${id}`, { params: { id }, hint: 'It may have been removed.' })
-  return chat
-}
-
-/** The chat, if it may be added to now. Throws chats.notFound, chats.busy, checkpoints.notFound, checkpoints.damaged. */
-function requireFree(services: Services, id: string): Chat {
-  const chat = requireChat(services, id)
-  if (busyIn(services).has(id)) throw new AppError('chats.busy', `Chat ${id} is being answered`, { params: { id }, hint: 'Wait for the reply to end, or stop it.' })
-  requireUsable(services, chat.checkpointId)
-  return chat
-}
-
-function newMessage({ host }: Services, message: Pick<Message, 'role' | 'text'> & Partial<Message>): Message {
-  return { id: host.newId(), tokens: [], createdAt: host.now(), end: null, tokensPerSecond: null, firstTokenMs: null, seed: null, ...message }
-}
-
-/** What the model is asked after these messages: an adapted one the turns of its template, a base model the text. A chat outgrows the context, so it is cut. */
-const requestOf = (messages: readonly Message[], { maxTokens, temperature, topP, seed }: Sampling & { seed: number }, isAdapted: boolean): CompletionRequest => ({
-  prompt: isAdapted ? { kind: 'turns', turns: messages.map(({ role, text }) => ({ role: role === 'user' ? 'user' : 'assistant', content: text })) } : { kind: 'text', text: promptOf(messages) }, maxTokens, temperature, topP, seed, stop: [], echo: 'none', alternatives: null, routing: true, cutToFit: true,
-})
-
-const toToken = ({ id, text, logProbability, layers }: ScoredToken): Token => ({ id, text, probability: Math.exp(logProbability ?? -Infinity), layers })
-
-/** Stores the turn, then streams and stores the reply. With `user` null the last model message is replaced. */
-async function* reply(services: Services, chat: Chat, user: Message | null, sampling: Sampling, signal: AbortSignal | undefined): AsyncGenerator<ChatEvent, void> {
-  const { store, inference } = services
-  const busy = busyIn(services)
-  if (busy.has(chat.id)) throw new AppError('chats.busy', `Chat ${chat.id} is being answered`, { params: { id: chat.id }, hint: 'Wait for the reply to end, or stop it.' })
-  busy.add(chat.id)
-  const seed = sampling.seed ?? randomInt(2 ** 31)
-  const message = newMessage(services, { role: 'model', text: '', seed })
-  try {
-    const before = storeTurn(services, chat, user, message)
-    yield { type: 'start', user, reply: message }
-    const made = inference.generate(chat.checkpointId, requestOf(before, { ...sampling, seed }, readChatTemplate(join(checkpointsFolder(services.host), chat.checkpointId)) !== null), signal)
-    yield* grow(services, message, made)
-    yield { type: 'end', reply: message }
-  } catch (error) {
-    message.end = 'failed'
-    throw error
-  } finally {
-    message.end ??= 'stopped'
-    busy.delete(chat.id)
-    if (store.open) updateMessage(store, message)
-  }
-}
-
-/** Adds the tokens of `made` to the message as they come, and passes them on. */
-async function* grow({ store }: Services, message: Message, made: ReturnType<Services['inference']['generate']>): AsyncGenerator<ChatEvent, void> {
-  let savedAt = performance.now()
-  try {
-    for (;;) {
-      const { done, value } = await made.next()
-      if (done === true) {
-        Object.assign(message, { end: value.end, tokensPerSecond: value.tokensPerSecond, firstTokenMs: value.firstTokenMs })
-        return
-      }
-      const tokens = value.tokens.map(toToken)
-      message.tokens.push(...tokens)
-      message.text += value.text
-      if (performance.now() - savedAt > saveEveryMs) {
-        updateMessage(store, message)
-        savedAt = performance.now()
-      }
-      yield { type: 'tokens', tokens }
-    }
-  } finally {
-    await made.return(stopped)
-  }
-}
-
-/** Writes the new user message (or takes the last model message away) and the empty reply; gives the messages before the reply. */
-function storeTurn({ store }: Services, chat: Chat, user: Message | null, message: Message): Message[] {
-  const before = [...chat.messages]
-  if (user !== null) {
-    insertMessage(store, chat.id, user)
-    before.push(user)
-    if (chat.title === '') setChatTitle(store, chat.id, titleOf(user.text))
-  } else if (before.at(-1)?.role === 'model') {
-    deleteMessage(store, before.pop()!.id)
-  }
-  insertMessage(store, chat.id, message)
-  return before
+/** Chats whose title, or one message, has every word of the query; all of them without one. */
+function search({ store }: Services, query: string): ChatEntry[] {
+  const words = query.split(/\s+/).filter(Boolean)
+  const all = listChats(store)
+  if (words.length === 0) return all.map((chat) => ({ ...chat, match: null }))
+  const found = new Map(findMessages(store, words).map((message) => [message.chatId, message]))
+  return all.flatMap((chat): ChatEntry[] => {
+    const message = found.get(chat.id)
+    if (hasWords(chat.title, words)) return [{ ...chat, match: null }]
+    return message === undefined ? [] : [{ ...chat, match: { messageId: message.messageId, excerpt: excerptOf(message.text, words) } }]
+  })
 }

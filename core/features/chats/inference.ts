@@ -1,6 +1,6 @@
 /**
  * Runners that answer prompts, one per checkpoint, kept warm between turns because loading a model takes longer than most
- * replies. Only one idle one is kept: a model is most of a machine's memory. A reply that nobody reads any more is cancelled.
+ * replies. Only one idle one is kept, or the two of a chat side by side: a model is most of a machine's memory. A reply that nobody reads any more is cancelled.
  */
 import type { CompletionEnd, CompletionPart, CompletionRequest } from '#core/shared/completions.ts'
 import { AppError, fromErrorData } from '#core/shared/errors.ts'
@@ -9,8 +9,11 @@ import { diedError, startJob, type ActiveJob, type JobEnd } from '../jobs/start-
 import { jobPaths, type Services } from '../services.ts'
 
 export type InferencePool = {
-  /** Yields what is written as it is made, in batches; returns how it ended. Aborting or leaving it stops the generation. */
-  generate(checkpointId: string, request: CompletionRequest, signal: AbortSignal | undefined): AsyncGenerator<CompletionPart, CompletionEnd>
+  /**
+   * Yields what is written as it is made, in batches; returns how it ended. Aborting or leaving it stops the generation. Checkpoints that answer
+   * `beside` this one stay loaded.
+   */
+  generate(checkpointId: string, request: CompletionRequest, signal: AbortSignal | undefined, beside?: readonly string[]): AsyncGenerator<CompletionPart, CompletionEnd>
   /** Lets go of a checkpoint, whatever is being made with it. */
   drop(checkpointId: string): Promise<void>
   close(): Promise<void>
@@ -23,13 +26,13 @@ export function createInferencePool(services: Pick<Services, 'host' | 'store'>, 
   const { host } = services
   const pool = new Map<string, Warm>()
 
-  function obtain(checkpointId: string): Warm {
+  function obtain(checkpointId: string, beside: readonly string[]): Warm {
     const known = pool.get(checkpointId)
     if (known !== undefined) {
       clearTimeout(known.idleTimer)
       return known
     }
-    for (const [id, other] of pool) if (other.replies.size === 0) release(id, other)
+    for (const [id, other] of pool) if (other.replies.size === 0 && !beside.includes(id)) release(id, other)
     const replies = new Map<string, Reply>()
     const job = startJob(services, { kind: 'infer', paths: jobPaths(host), checkpointId }, { runId: null, onMessage: (message) => deliver(replies, message) })
     const warm: Warm = { job, replies, idleTimer: undefined }
@@ -48,8 +51,8 @@ export function createInferencePool(services: Pick<Services, 'host' | 'store'>, 
     warm.job.stop(false)
   }
 
-  async function* generate(...[checkpointId, request, signal]: Parameters<InferencePool['generate']>): AsyncGenerator<CompletionPart, CompletionEnd> {
-    const warm = obtain(checkpointId)
+  async function* generate(...[checkpointId, request, signal, beside = []]: Parameters<InferencePool['generate']>): AsyncGenerator<CompletionPart, CompletionEnd> {
+    const warm = obtain(checkpointId, beside)
     const requestId = host.newId()
     const reply: Reply = { parts: [], result: null, wake: () => undefined }
     warm.replies.set(requestId, reply)
@@ -92,7 +95,7 @@ export function createInferencePool(services: Pick<Services, 'host' | 'store'>, 
 }
 
 /** The end of a text that nobody reads any more. */
-export const stopped: CompletionEnd = { end: 'stopped', promptTokens: 0, tokens: 0, tokensPerSecond: 0, firstTokenMs: 0 }
+export const stopped: CompletionEnd = { end: 'stopped', promptTokens: 0, cutTokens: 0, contextFull: false, tokens: 0, tokensPerSecond: 0, firstTokenMs: 0 }
 
 function deliver(replies: Map<string, Reply>, message: FromRunner): void {
   if (message.type !== 'replies') return

@@ -44,7 +44,7 @@ export function heatMap(data: HeatMapData, palette: Palette): Figure {
     text(left, top - 8, `${data.columnTitle} →`, palette),
     text(12, top + (cell * rows.length) / 2, data.rowTitle, palette, { rotate: true, anchor: 'middle' }),
     ...cells, ...rowLabels, ...columnLabels, ...scale,
-    text(left - 5, scaleY + 9, format(0), palette, { anchor: 'end', size: 10 }),
+    text(left, scaleY + 19, format(0), palette, { size: 10 }),
     text(left + 186, scaleY + 9, format(high), palette, { size: 10 }),
   ].join('')
   return { id: data.id, title: data.title, svg: canvas(width, height, data.title, palette, content), ...tableOf(data) }

@@ -5,5 +5,6 @@ import { sourcesAndBuilds } from './0003-sources-and-builds.ts'
 import { runsAtScale } from './0004-runs-at-scale.ts'
 import { analyses } from './0005-analyses.ts'
 import { evaluations } from './0006-evaluations.ts'
+import { chatBranches } from './0007-chat-branches.ts'
 
-export const migrations: readonly string[] = [first, runningOn, sourcesAndBuilds, runsAtScale, analyses, evaluations]
+export const migrations: readonly string[] = [first, runningOn, sourcesAndBuilds, runsAtScale, analyses, evaluations, chatBranches]
