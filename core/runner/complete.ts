@@ -59,16 +59,10 @@ function fit(request: CompletionRequest, model: LoadedModel): Fitted {
 /** Starts it; `done` tells how it ended. Throws AppError for a prompt the model cannot be given. */
 export function startCompletion(request: CompletionRequest, model: LoadedModel, on: Listener): { generation: Generation; done: Promise<CompletionEnd> } {
   const { scheduler, tokenizer, eos } = model
-<<<<<<< HEAD
-  const encoded = encodePrompt(request.prompt, model)
-  const { ids, maxTokens } = fit(encoded.ids, request, scheduler.capacity)
-  const spell = writtenBy(model)
-  const written = (id: number): string => (request.alternatives === null ? '' : spell(id))
-=======
   const encoded = fit(request, model)
   const { ids, maxTokens } = encoded
-  const written = writtenBy(model)
->>>>>>> main
+  const spell = writtenBy(model)
+  const written = (id: number): string => (request.alternatives === null ? '' : spell(id))
   const scored = (decoder: { push(id: number): string }, { id, logProbability, alternatives, layers }: PromptToken): ScoredToken => ({
     id, text: decoder.push(id), written: written(id), logProbability, layers,
     alternatives: alternatives.map((one) => ({ written: written(one.id), logProbability: one.logProbability })),
