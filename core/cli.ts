@@ -18,6 +18,7 @@ import { importCommand } from './cli/import.ts'
 import { generate } from './cli/generate.ts'
 import { quantize } from './cli/quantize.ts'
 import { quickstart } from './cli/quickstart.ts'
+import { rayCheck, rayFollow, rayStop, rayTrain, rayWrite } from './cli/ray.ts'
 import { runs } from './cli/runs.ts'
 import { serveCommand } from './cli/serve.ts'
 import { train } from './cli/train.ts'
@@ -25,7 +26,7 @@ import { trainStep } from './cli/train-step.ts'
 import { defaultLibraryPath } from './node-host.ts'
 import { toErrorData } from './shared/errors.ts'
 
-const commands: Command[] = [quickstart, train, runs, importCommand, exportCommand, generate, quantize, evalLogprobs, evaluate, analyze, trainStep, benchTrain, dataAdd, dataInspect, dataBuild, dataPreview, dataDownload, tokenizerTrain, tokenizerEncode, devices, experimentsList, experimentsRun, experimentsShow, serveCommand]
+const commands: Command[] = [quickstart, train, rayTrain, rayFollow, rayStop, rayWrite, rayCheck, runs, importCommand, exportCommand, generate, quantize, evalLogprobs, evaluate, analyze, trainStep, benchTrain, dataAdd, dataInspect, dataBuild, dataPreview, dataDownload, tokenizerTrain, tokenizerEncode, devices, experimentsList, experimentsRun, experimentsShow, serveCommand]
 
 function overview(): string {
   const width = Math.max(...commands.map((command) => command.name.length))

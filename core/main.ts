@@ -19,6 +19,7 @@ import { chatsRouter } from './features/chats/chats.ts'
 import { createInferencePool } from './features/chats/inference.ts'
 import { checkpointsRouter } from './features/checkpoints/checkpoints.ts'
 import { reconcileCheckpoints, removeAllLeftovers } from './features/checkpoints/reconcile.ts'
+import { clustersRouter } from './features/clusters/clusters.ts'
 import { conversationsRouter } from './features/conversations/conversations.ts'
 import { devicesRouter } from './features/devices/devices.ts'
 import { createDevices } from './features/devices/registry.ts'
@@ -83,6 +84,7 @@ const router = api.router({
   builds: buildsRouter,
   chats: chatsRouter,
   checkpoints: checkpointsRouter,
+  clusters: clustersRouter,
   conversations: conversationsRouter,
   devices: devicesRouter,
   estimates: estimatesRouter,

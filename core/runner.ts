@@ -56,6 +56,8 @@ async function runJob(job: Job, context: JobContext): Promise<'done' | 'stopped'
       return (await import('./runner/mix-jobs.ts')).runBuildMixJob(job, context)
     case 'train':
       return (await import('./runner/train-job.ts')).runTrainJob(job, context)
+    case 'cluster':
+      return (await import('./runner/cluster-job.ts')).runClusterJob(job, context)
     case 'importModel':
       return (await import('./runner/exchange-jobs.ts')).runImportJob(job, context)
     case 'exportModel':
@@ -101,8 +103,8 @@ function main(): void {
 
   // The core decides when a runner ends: a Ctrl-C in its terminal reaches both.
   process.on('SIGINT', () => undefined)
-  process.on('SIGTERM', () => tell({ type: 'stop', save: true }))
-  channel.onClose(() => tell({ type: 'stop', save: true }))
+  process.on('SIGTERM', () => tell({ type: 'stop', save: true, detach: true }))
+  channel.onClose(() => tell({ type: 'stop', save: true, detach: true }))
   channel.onMessage((message) => {
     if (message.type === 'start') {
       runJob(message.job, context).then(

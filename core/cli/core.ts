@@ -37,9 +37,14 @@ function describe(run: Run): string {
   return parts.join(' · ')
 }
 
-/** Follows a run to its end, with progress on stderr; an interrupt saves and stops it. Throws what made it fail. */
-export async function followRun(core: Core, runId: string, context: Context): Promise<Run> {
+/** Follows a run to its end, with progress on stderr; an interrupt saves and stops it, or leaves it to its cluster. Throws what made it fail. */
+export async function followRun(core: Core, runId: string, context: Context, interrupted: 'stop' | 'leave' = 'stop'): Promise<Run> {
   const release = onInterrupt(() => {
+    if (interrupted === 'leave') {
+      context.note(`left to the cluster; moe ray follow ${runId} takes it up again`)
+      void core.close().finally(() => process.exit(0))
+      return
+    }
     context.note('stopping: saving a checkpoint …')
     void core.client.runs.stop({ id: runId, save: true })
   })

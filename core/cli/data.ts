@@ -2,12 +2,14 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { lockLibrary } from '#core/features/jobs/lock.ts'
+import { productFolder } from '#core/node-host.ts'
 import { buildMixOf } from '#core/runner/build-mix.ts'
 import { mixRow, readMixManifest } from '#core/data/mix-manifest.ts'
 import { previewMix, type Preview } from '#core/data/preview.ts'
 import { inspectSource } from '#core/data/readers/source.ts'
 import { loadTokenizer } from '#core/data/tokenizer.ts'
-import { mixSpecSchema, type Mix, type SourceOutcome } from '#core/shared/mixes.ts'
+import { filterSettingsSchema, type ComparedTask } from '#core/shared/filters.ts'
+import { mixSpecSchema, type Mix, type MixSpec, type SourceOutcome } from '#core/shared/mixes.ts'
 import { sourceSpecSchema, type SourceReport, type SourceSpec } from '#core/shared/sources.ts'
 import { numberOption, readJson, requiredOption, UsageError, type Command, type Context } from './command.ts'
 import { onInterrupt } from './core.ts'
@@ -75,18 +77,28 @@ export const dataAdd: Command = {
   words: (report: SourceReport & { mix: string }) => `${describeSource(report)}\nadded to ${report.mix}; build it with: moe data build ${report.mix}`,
 }
 
-type Built = Mix & { outcomes: SourceOutcome[] }
+type Built = Mix & { outcomes: SourceOutcome[]; comparedTasks: ComparedTask[] }
+
+/** The mix with the evaluation tasks that --tasks names in place of its own. */
+function compareWith(spec: MixSpec, tasks: string | boolean | undefined): MixSpec {
+  if (tasks === undefined) return spec
+  const { contamination } = spec.filters
+  if (contamination === null) throw new UsageError('--tasks needs the filter contamination, which the mix switches off')
+  const named = filterSettingsSchema.safeParse({ contamination: { ...contamination, tasks: tasks === 'all' ? 'all' : tasks === 'none' ? [] : String(tasks).split(',') } })
+  if (!named.success) throw new UsageError('--tasks: give all, none, or names separated by commas')
+  return { ...spec, filters: { ...spec.filters, contamination: named.data.contamination } }
+}
 
 export const dataBuild: Command = {
   name: 'data build',
   summary: 'build the mix that a file describes; Ctrl-C stops, the same command goes on',
-  usage: '<mix.json> [--threads n]',
-  options: { threads: { type: 'string' } },
-  help: { threads: 'threads that tokenize (default: all cores but one)' },
+  usage: '<mix.json> [--threads n] [--tasks all|none|NAME,…]',
+  options: { threads: { type: 'string' }, tasks: { type: 'string' } },
+  help: { threads: 'threads that tokenize (default: all cores but one)', tasks: 'evaluation tasks whose items must not be trained on (default: as the file says, else all)' },
   async run({ values, positionals: [path, ...rest] }, context): Promise<Built> {
     if (path === undefined || rest.length > 0) throw new UsageError('give one mix.json')
     const threads = numberOption(values, 'threads', 0, { min: 0, integer: true })
-    const spec = readJson(path, mixSpecSchema)
+    const spec = compareWith(readJson(path, mixSpecSchema), values.tasks)
     mkdirSync(context.library, { recursive: true })
     // An open workbench builds too, and takes in what is built: not both in one library.
     const unlock = lockLibrary(context.library)
@@ -94,7 +106,7 @@ export const dataBuild: Command = {
     const release = onInterrupt(() => stop.abort(new UsageError('stopped; the same command goes on from here')))
     const since = new Map<string, number>()
     try {
-      const manifest = await buildMixOf(spec, dirname(resolve(path)), context.library, {
+      const manifest = await buildMixOf(spec, dirname(resolve(path)), { library: context.library, resources: join(productFolder, 'resources') }, {
         ...(threads > 0 && { threads }),
         signal: stop.signal,
         onProgress(phase, done, total, unit) {
@@ -105,19 +117,20 @@ export const dataBuild: Command = {
           context.progress(`${phase}: ${done}${total === null ? '' : ` of ${total}`} ${unit} · ${Math.round(rate)} ${unit}/s${left}`)
         },
       })
-      return { ...mixRow(manifest, spec.name, Date.now()), outcomes: manifest.outcomes ?? [] }
+      return { ...mixRow(manifest, spec.name, Date.now()), outcomes: manifest.outcomes ?? [], comparedTasks: manifest.comparedTasks ?? [] }
     } finally {
       release()
       unlock()
     }
   },
   words(built: Built) {
+    const compared = built.comparedTasks.map(({ task, items, compared: long }) => `${task} (${long} of ${items} items are long enough)`).join(', ') || 'none'
     const rows = built.outcomes.map(({ name, documents, kept, share, epochs, warning, dropped }) => {
       const domain = built.domains.find((one) => one.name === name)!
       const lost = dropped.map(({ filter, documents: count, tokens }) => `\n      ${filter}: ${count} documents, ${tokens} tokens`).join('')
       return `  ${name.padEnd(20)} ${kept} of ${documents} documents · ${domain.trainTokens} + ${domain.validationTokens} held-out tokens · ${(100 * share).toFixed(1)} % · ${epochs.toFixed(2)} epochs${warning === 'none' ? '' : ` (${warning})`}${lost}`
     })
-    return `mix ${built.id}, hash ${built.hash.slice(0, 16)}\n${rows.join('\n')}`
+    return `mix ${built.id}, hash ${built.hash.slice(0, 16)}\n${rows.join('\n')}\nevaluation tasks it was held against: ${compared}`
   },
 }
 

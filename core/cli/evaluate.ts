@@ -6,7 +6,7 @@ import { evaluateTask } from '#core/evaluate/harness.ts'
 import { createPackedScorer } from '#core/evaluate/packed-scorer.ts'
 import { createScorer } from '#core/evaluate/scorer.ts'
 import { createSubject } from '#core/evaluate/subject.ts'
-import { readTask, taskFiles } from '#core/formats/task-files.ts'
+import { readTask, taskFiles, taskFolders } from '#core/formats/task-files.ts'
 import { productFolder } from '#core/node-host.ts'
 import { AppError } from '#core/shared/errors.ts'
 import type { Measure, Task, TaskResult } from '#core/shared/evaluations.ts'
@@ -39,7 +39,7 @@ export const evaluate: Command = {
     limit: 'only the first so many items of each', ...dtypeHelp, ...deviceHelp,
   },
   async run({ values }, context): Promise<Result> {
-    const tasks = findTasks(requiredOption(values, 'tasks'), [join(productFolder, 'resources/tasks'), join(context.library, 'tasks')])
+    const tasks = findTasks(requiredOption(values, 'tasks'), taskFolders(join(productFolder, 'resources'), context.library))
     const limit = values.limit === undefined ? null : numberOption(values, 'limit', 1, { min: 1, integer: true })
     const folder = modelFolder(values, context)
     const tokenizer = loadTokenizer(join(folder, 'tokenizer.json'))

@@ -7,6 +7,7 @@ import { createReadStream, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { AppError } from '#core/shared/errors.ts'
+import { comparedTaskSchema } from '#core/shared/filters.ts'
 import { sourceOutcomeSchema, type Mix } from '#core/shared/mixes.ts'
 
 export const splits = ['train', 'validation'] as const
@@ -42,6 +43,8 @@ export const mixManifestSchema = z.object({
   domains: z.array(domainSchema).min(1),
   /** What the filters did, by source; absent where there were none. */
   outcomes: z.array(sourceOutcomeSchema).optional(),
+  /** The tasks that training texts were held against; absent where there were none. */
+  comparedTasks: z.array(comparedTaskSchema).optional(),
   files: z.record(z.string(), z.object({ sizeBytes: z.int(), sha256: z.string() })),
 })
 export type MixManifest = z.infer<typeof mixManifestSchema>

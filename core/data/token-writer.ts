@@ -13,6 +13,8 @@ export type TokenWriter = {
   write(ids: ArrayLike<number>): void
   /** Writes out the rest and closes; call it once, also after a failure. */
   close(): FileRecord
+  /** Closes without writing out the rest, when what was written is thrown away. */
+  discard(): void
 }
 
 /** Bytes per token that hold every id below `vocabularySize`. */
@@ -20,21 +22,34 @@ export function tokenBytesFor(vocabularySize: number): 2 | 4 {
   return vocabularySize <= 65_536 ? 2 : 4
 }
 
+export type HashedFile = ReturnType<typeof createHashedFile>
+
 /** A bare file that is hashed while it is written. */
 export function createHashedFile(path: string) {
   const file = openSync(path, 'wx')
   const hash = createHash('sha256')
-  let sizeBytes = 0
+  let [sizeBytes, isOpen] = [0, true]
+  const close = (): void => {
+    if (isOpen) closeSync(file)
+    isOpen = false
+  }
   return {
     write(bytes: Uint8Array): void {
       hash.update(bytes)
-      for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done)
+      try {
+        for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done)
+      } catch (error) {
+        // An open file would keep its space on a disk that may be full.
+        close()
+        throw error
+      }
       sizeBytes += bytes.length
     },
     close(): FileRecord {
-      closeSync(file)
+      close()
       return { sizeBytes, sha256: hash.digest('hex') }
     },
+    discard: close,
   }
 }
 
@@ -62,5 +77,6 @@ export function createTokenWriter(path: string, tokenBytes: 2 | 4): TokenWriter 
       flush()
       return file.close()
     },
+    discard: file.discard,
   }
 }

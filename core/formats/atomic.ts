@@ -14,7 +14,7 @@ function temporaryPath(folder: string): string {
 }
 
 /** Wraps what the file system refused: a full disk and missing permissions are the user's to solve, and say so. */
-function asAppError(error: unknown, path: string): unknown {
+export function asDiskError(error: unknown, path: string): unknown {
   const code = (error as NodeJS.ErrnoException).code
   if (code === 'ENOSPC') return new AppError('disk.full', `the disk is full: ${path} was not written`, { params: { file: path }, hint: 'Free some space and try again; nothing that was there is lost.', cause: error })
   if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
@@ -70,7 +70,7 @@ export async function writeFileAtomic(path: string, chunks: Iterable<Uint8Array 
   } catch (error) {
     if (file !== null) closeSync(file)
     rmSync(temporary, { force: true })
-    throw asAppError(error, path)
+    throw asDiskError(error, path)
   }
 }
 
@@ -87,7 +87,7 @@ export async function writeFolderAtomic<R>(path: string, fill: (folder: string) 
     return result
   } catch (error) {
     rmSync(temporary, { recursive: true, force: true })
-    throw asAppError(error, path)
+    throw asDiskError(error, path)
   }
 }
 

@@ -2,10 +2,11 @@
  * Task files: JSON lines, the first the task's header, every other an item (core/shared/evaluations.ts). Files of common benchmarks are
  * recognised by their fields and read as tasks. What is wrong is named with its line and field.
  */
+import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { AppError } from '#core/shared/errors.ts'
-import { choiceItemSchema, generateItemSchema, taskHeaderSchema, textItemSchema, type Task } from '#core/shared/evaluations.ts'
+import { choiceItemSchema, generateItemSchema, taskHeaderSchema, textItemSchema, type ChoiceItem, type GenerateItem, type Task, type TextItem } from '#core/shared/evaluations.ts'
 import { benchmarkOf } from './benchmark-files.ts'
 
 const itemSchemas = { choice: choiceItemSchema, generate: generateItemSchema, text: textItemSchema }
@@ -40,14 +41,42 @@ export function parseTask(text: string, file: string): Task {
   return { header: header.data, items } as Task
 }
 
-export function readTask(path: string): Task {
-  let text: string
+function readText(path: string): string {
   try {
-    text = readFileSync(path, 'utf8')
+    return readFileSync(path, 'utf8')
   } catch (error) {
     throw new AppError('file.unreadable', `${path} cannot be read`, { params: { file: path }, hint: 'Check the path and its permissions.', cause: error })
   }
-  return parseTask(text, path)
+}
+
+export const readTask = (path: string): Task => parseTask(readText(path), path)
+
+export type TaskFile = { path: string; sha256: string; task: Task }
+
+/** The folders that tasks are looked for in; of two tasks of one name the library's counts. */
+export const taskFolders = (resources: string, library: string): string[] => [join(resources, 'tasks'), join(library, 'tasks')]
+
+/** The tasks of folders by name, in the order of names. A file that is no task is refused, or told to `onUnreadable` and left out. */
+export function readTasks(folders: readonly string[], onUnreadable?: (error: AppError) => void): Map<string, TaskFile> {
+  const found: [string, TaskFile][] = []
+  for (const path of folders.flatMap(taskFiles)) {
+    try {
+      const text = readText(path)
+      const task = parseTask(text, path)
+      found.push([task.header.task, { path, sha256: createHash('sha256').update(text).digest('hex'), task }])
+    } catch (error) {
+      if (!(error instanceof AppError) || onUnreadable === undefined) throw error
+      onUnreadable(error)
+    }
+  }
+  return new Map([...new Map(found)].sort(([a], [b]) => (a < b ? -1 : 1)))
+}
+
+/** The words of each item that must not be learnt: a question with its right answer, or the text. */
+export function itemTexts({ header, items }: Task): string[] {
+  if (header.kind === 'text') return (items as TextItem[]).map(({ text }) => text)
+  if (header.kind === 'generate') return (items as GenerateItem[]).map(({ question, answers }) => `${question} ${answers[0]}`)
+  return (items as ChoiceItem[]).map(({ question, choices, answer }) => `${question} ${choices[answer]}`)
 }
 
 /** Names of the task files in a folder, none where there is no folder. */

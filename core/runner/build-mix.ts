@@ -13,22 +13,13 @@ import { baseOf, expectedTextBytes } from '#core/data/readers/files.ts'
 import { openSource, type FileSource } from '#core/data/readers/source.ts'
 import { tokenBytesFor } from '#core/data/token-writer.ts'
 import { loadTokenizer, serializeTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
-import { writeFileAtomic, writeFolderAtomic } from '#core/formats/atomic.ts'
-import { AppError } from '#core/shared/errors.ts'
+import { asDiskError, writeFileAtomic, writeFolderAtomic } from '#core/formats/atomic.ts'
+import type { JobPaths } from '#core/shared/jobs.ts'
 import type { MixSpec } from '#core/shared/mixes.ts'
+import { readEvaluationTexts } from './evaluation-texts.ts'
 
 /** Text that a tokenizer of a mix is trained on where nothing else is asked for, cut evenly out of all sources. */
 const tokenizerBytes = 20_000_000
-
-/** A text that training must not share words with. Throws file.unreadable. */
-export function readEvaluationText(base: string, file: string): string {
-  const path = resolve(base, file)
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    throw new AppError('file.unreadable', `filters.contamination.texts: ${path} cannot be read`, { params: { file: path }, hint: 'Check the path and its permissions.', cause: error })
-  }
-}
 
 /** About `budgetBytes` of each source, spread over all of it. */
 async function* sampleTexts(sources: readonly FileSource[], budgetOf: (expectedBytes: number) => number): AsyncGenerator<string> {
@@ -68,17 +59,25 @@ async function tokenizerOf(spec: MixSpec, base: string, sources: readonly FileSo
   return tokenizer
 }
 
-/** Builds the mix into `library`; `textBytes` where the size of all text is known. Paths in `spec` are relative to `base`; null: all are absolute, and names in each source start at its own folder. */
-export async function buildMixOf(spec: MixSpec, base: string | null, library: string, options: BuildOptions & { textBytes?: number | null }): Promise<MixManifest> {
+/** Builds the mix into the library; `textBytes` where the size of all text is known. A full disk is said as such, and what is finished kept. Paths in `spec` are relative to `base`; null: all are absolute, and names in each source start at its own folder. */
+export async function buildMixOf(spec: MixSpec, base: string | null, paths: JobPaths, options: BuildOptions & { textBytes?: number | null }): Promise<MixManifest> {
+  try {
+    return await buildInto(paths.library, spec, base, paths, options)
+  } catch (error) {
+    throw asDiskError(error, paths.library)
+  }
+}
+
+async function buildInto(library: string, spec: MixSpec, base: string | null, paths: JobPaths, options: BuildOptions & { textBytes?: number | null }): Promise<MixManifest> {
   const onProgress = options.onProgress ?? (() => undefined)
   const [mixes, builds] = [join(library, 'mixes'), join(library, 'builds')]
   for (const folder of [mixes, builds]) mkdirSync(folder, { recursive: true })
   const sources = []
   for (const source of spec.sources) sources.push((await openSource(source, base ?? baseOf(source.paths))).source)
-  const evaluationTexts = (spec.filters.contamination?.texts ?? []).map((file) => readEvaluationText(base ?? '/', file))
+  const evaluation = readEvaluationTexts(spec.filters, base ?? '/', paths)
   requireDiskSpace(library, neededBytes(options.textBytes ?? expectedTextBytes(sources.flatMap(({ found }) => found.files)), tokenBytesFor(spec.vocabularySize), spec.filters))
   const tokenizer = await tokenizerOf(spec, base ?? '/', sources, join(builds, spec.name), onProgress)
-  const input = { spec, sources, tokenizer, evaluationTexts }
+  const input = { spec, sources, tokenizer, ...evaluation }
   const work = join(builds, buildKey(input))
   const { id, fill } = await prepareBuild(input, work, options)
   const folder = join(mixes, id)

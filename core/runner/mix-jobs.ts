@@ -15,10 +15,11 @@ import { tokenBytesFor } from '#core/data/token-writer.ts'
 import { loadTokenizer, type Tokenizer } from '#core/data/tokenizer.ts'
 import type { FilterPreview } from '#core/shared/builds.ts'
 import type { Dropped } from '#core/shared/filters.ts'
-import type { Job } from '#core/shared/jobs.ts'
+import type { Job, JobPaths } from '#core/shared/jobs.ts'
 import type { MixSpec } from '#core/shared/mixes.ts'
-import { buildMixOf, readEvaluationText } from './build-mix.ts'
+import { buildMixOf } from './build-mix.ts'
 import type { JobContext } from './context.ts'
+import { readEvaluationTexts } from './evaluation-texts.ts'
 import { phaseSender, stopSignal, untilStopped } from './progress.ts'
 
 type JobOf<K extends Job['kind']> = Extract<Job, { kind: K }>
@@ -36,7 +37,7 @@ export function runBuildMixJob({ spec, paths, textBytes }: JobOf<'buildMix'>, co
   const signal = stopSignal(context)
   const phase = phaseSender(context)
   return untilStopped(async () => {
-    const manifest = await buildMixOf(spec, null, paths.library, {
+    const manifest = await buildMixOf(spec, null, paths, {
       signal,
       textBytes,
       onProgress(name, done, total, unit) {
@@ -104,18 +105,18 @@ function shownOf({ shards }: ReadSource, folder: string, tokenizer: Tokenizer, s
 }
 
 /** Puts a few documents of each source through the very code of a build, in a folder of its own. */
-export async function previewFilters(spec: MixSpec, library: string, textBytes: number | null = null, signal?: AbortSignal): Promise<FilterPreview> {
+export async function previewFilters(spec: MixSpec, paths: JobPaths, textBytes: number | null = null, signal?: AbortSignal): Promise<FilterPreview> {
   const opened: FileSource[] = []
   for (const source of spec.sources) opened.push((await openSource(source, baseOf(source.paths))).source)
   const sources = opened.map(firstDocuments)
   const tokenizer = spec.tokenizer === null ? await trainTokenizer(textsOf(sources), { vocabularySize: Math.min(standInVocabulary, spec.vocabularySize) }) : loadTokenizer(resolve('/', spec.tokenizer))
-  const evaluationTexts = (spec.filters.contamination?.texts ?? []).map((file) => readEvaluationText('/', file))
+  const { evaluationTexts, comparedTasks } = readEvaluationTexts(spec.filters, '/', paths)
   const folder = mkdtempSync(join(tmpdir(), 'moe-preview-'))
   try {
     const read = await tokenizeSources(sources, tokenizer, spec.filters, folder, { threads: 1, signal })
     const work = { read, folder, tokenizer, filters: spec.filters, split: spec.heldOut, threads: 1, pause: createPause(signal), onProgress: () => undefined }
     const selection = await selectDocuments(work, evaluationTexts)
-    const { bavail, bsize } = statfsSync(library)
+    const { bavail, bsize } = statfsSync(paths.library)
     return {
       tokenizer: spec.tokenizer === null ? 'sampled' : 'chosen',
       sources: read.map((one, i) => {
@@ -132,6 +133,7 @@ export async function previewFilters(spec: MixSpec, library: string, textBytes: 
           shown: shownOf(one, folder, tokenizer, selection, dropped),
         }
       }),
+      comparedTasks,
       neededBytes: neededBytes(textBytes ?? expectedTextBytes(opened.flatMap(({ found }) => found.files)), tokenBytesFor(spec.vocabularySize), spec.filters),
       freeBytes: bavail * bsize,
     }
@@ -142,5 +144,5 @@ export async function previewFilters(spec: MixSpec, library: string, textBytes: 
 
 export function runPreviewFiltersJob({ spec, paths, textBytes }: JobOf<'previewFilters'>, context: JobContext): Promise<'done' | 'stopped'> {
   const signal = stopSignal(context)
-  return untilStopped(async () => context.send({ type: 'filterPreview', preview: await previewFilters(spec, paths.library, textBytes, signal) }))
+  return untilStopped(async () => context.send({ type: 'filterPreview', preview: await previewFilters(spec, paths, textBytes, signal) }))
 }

@@ -5,7 +5,7 @@
 import { eventIterator, oc } from '@orpc/contract'
 import { z } from 'zod'
 import { errorDataSchema, idSchema } from './common.ts'
-import { droppedSchema, filterNameSchema } from './filters.ts'
+import { comparedTaskSchema, droppedSchema, filterNameSchema } from './filters.ts'
 import { mixSpecSchema, type MixSpec } from './mixes.ts'
 import { phaseSchema } from './runs.ts'
 import type { LibrarySource } from './sources.ts'
@@ -73,6 +73,8 @@ export const filterPreviewSchema = z.object({
       shown: z.array(z.object({ id: z.string(), text: z.string(), tokens: z.int(), /** filter null: one of those that compare documents. */ dropped: z.object({ filter: filterNameSchema.nullable(), why: z.string() }).nullable() })),
     }),
   ),
+  /** The tasks that these documents were held against. */
+  comparedTasks: z.array(comparedTaskSchema),
   neededBytes: z.number(),
   freeBytes: z.number(),
 })

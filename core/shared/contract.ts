@@ -4,6 +4,7 @@ import { apiServerContract } from './api-server.ts'
 import { buildsContract } from './builds.ts'
 import { chatsContract } from './chats.ts'
 import { checkpointsContract } from './checkpoints.ts'
+import { clustersContract } from './clusters.ts'
 import { conversationsContract } from './conversations.ts'
 import { devicesContract } from './devices.ts'
 import { exchangeContract } from './exchange.ts'
@@ -24,6 +25,7 @@ export const contract = {
   builds: buildsContract,
   chats: chatsContract,
   checkpoints: checkpointsContract,
+  clusters: clustersContract,
   conversations: conversationsContract,
   devices: devicesContract,
   estimates: estimatesContract,

@@ -42,6 +42,8 @@ export type Job =
   | { kind: 'buildMix'; paths: JobPaths; spec: MixSpec; textBytes: number | null }
   /** `mixId` is null for an adaptation, which reads conversations. `resumeFrom`: the checkpoint to go on from, null to start at step 0. */
   | { kind: 'train'; paths: JobPaths; runId: string; mixId: string | null; config: RunConfig; resumeFrom: string | null; codeVersion: string; peakFlopsPerSecond: number | null; kernels: KernelChoices }
+  /** Has a cluster train the run, and follows it. `begin`: from where it `stands`, at checkpoint `from` if that is given; else a job under way is picked up. */
+  | { kind: 'cluster'; paths: JobPaths; runId: string; mixId: string; config: RunConfig; begin: boolean; from: string | null; stands: { step: number; tokens: number; seconds: number }; codeVersion: string }
   /** Makes checkpoint `checkpointId` of run `runId`; a repository is downloaded into `folder` first. A bundle brings its own ids. */
   | { kind: 'importModel'; paths: JobPaths; request: ImportRequest; folder: string; hub: string; token: string | null; runId: string; checkpointId: string; codeVersion: string }
   /** `bundle`: what goes into one; `records` is the folder in which the core has put what it knows. */
@@ -63,8 +65,8 @@ export type Job =
 
 export type ToRunner =
   | { type: 'start'; job: Job }
-  /** Training: finish the step, write a checkpoint when `save`, then exit. Others: exit. */
-  | { type: 'stop'; save: boolean }
+  /** Training: finish the step, write a checkpoint when `save`, then exit. Others: exit. `detach`: what works on a cluster goes on there. */
+  | { type: 'stop'; save: boolean; detach?: boolean }
   | { type: 'generate'; requestId: string; request: CompletionRequest }
   | { type: 'cancel'; requestId: string }
   /** Training: holds from the next step on; answered by `changed`. */

@@ -6,7 +6,7 @@ import { oc } from '@orpc/contract'
 import { z } from 'zod'
 import { idSchema } from './common.ts'
 import { badRowSchema, sourceSpecSchema } from './sources.ts'
-import { droppedSchema, filterSettingsSchema } from './filters.ts'
+import { comparedTaskSchema, droppedSchema, filterSettingsSchema } from './filters.ts'
 
 export const mixDomainSchema = z.object({
   name: z.string(),
@@ -84,6 +84,8 @@ export const mixDetailsSchema = z.object({
   mix: mixSchema,
   /** By source, what the filters did; empty for mixes without filters. */
   outcomes: z.array(sourceOutcomeSchema),
+  /** The tasks that its training texts were held against. */
+  comparedTasks: z.array(comparedTaskSchema),
   /** Runs that were made, or are to be made, on it. */
   runs: z.array(z.object({ id: idSchema, name: z.string() })),
 })

@@ -10,6 +10,7 @@ import { eventIterator, oc } from '@orpc/contract'
 import { z } from 'zod'
 import { adaptationSchema, adaptationStages, isAdaptation } from './adaptation.ts'
 import { alertSchema } from './alerts.ts'
+import { clusterProblem, clusterSchema } from './clusters.ts'
 import { binarySchema, errorDataSchema, idSchema } from './common.ts'
 import { modelConfigSchema } from './models.ts'
 import { changeSchema, controlSchema, interventionSchema, sampleSchema } from './run-control.ts'
@@ -26,11 +27,12 @@ export type Precision = z.infer<typeof precisionSchema>
 
 /** What a run computes on, as it was when its runner opened it. */
 export const runDeviceSchema = z.object({
-  kind: deviceSchema,
+  /** `ray`: a cluster, whose workers are named. */
+  kind: z.enum([...deviceSchema.options, 'ray']),
   name: z.string(),
-  /** A card's interface (vulkan, metal, d3d12); the CPU's instruction set. */
+  /** A card's interface (vulkan, metal, d3d12); the CPU's instruction set; a cluster's address. */
   api: z.string(),
-  /** Empty for the CPU. */
+  /** Empty for the CPU; Ray's and PyTorch's versions. */
   driver: z.string(),
   /** What is computed in, which may be less than was asked for. */
   precision: precisionSchema,
@@ -108,6 +110,7 @@ export const runConfigSchema = z
     adapter: z.string().min(1).max(300).nullable().default(null).describe('id of the graphics card, for webgpu; null = the first real one'),
     precision: precisionSchema.default('float32').describe('mixed: 16-bit operands of matrix products, summed in float32: bf16 in all products on a CPU that has it, float16 in the forward ones on a card'),
     threads: z.int().min(0).default(0).describe('0 = all cores'),
+    cluster: clusterSchema.nullable().default(null).describe('trains there instead of on this machine'),
     control: controlSchema.prefault({}),
   })
   .superRefine((c, issues) => {
@@ -124,6 +127,8 @@ export const runConfigSchema = z
     if (c.stage === 'upcycle' && (c.model.num_experts === 0 || c.model.share_moe_across_layers)) fail(['model', c.model.num_experts === 0 ? 'num_experts' : 'share_moe_across_layers'], 'upcycling makes experts, one set for each layer')
     if (c.stage !== 'upcycle' && (c.startFrom?.noise ?? 0) > 0) fail(['startFrom', 'noise'], 'is for upcycling only')
     if (c.optimizer.schedule === 'warmup-stable-decay' && c.optimizer.warmupSteps + c.optimizer.decaySteps > (c.optimizer.scheduleSteps ?? c.steps)) fail(['optimizer', 'decaySteps'], 'warm-up and decay must fit into the schedule')
+    const problem = clusterProblem(c)
+    if (problem !== null) fail(problem.path, problem.message)
     if (c.optimizer.minLearningRate > c.optimizer.peakLearningRate) fail(['optimizer', 'minLearningRate'], 'must not exceed peakLearningRate')
   })
 export type RunConfig = z.output<typeof runConfigSchema>

@@ -22,10 +22,12 @@ export function recipeFor(stage: Exclude<Stage, 'pretrain' | 'import'>, { checkp
     ...config,
     stage,
     adaptation: null,
+    // A later stage begins here; what a cluster trained came back without its moments.
+    cluster: null,
     name: `${config.name} · ${stage}`.slice(0, 120),
     // A model from elsewhere brings no moments and no length.
     steps: config.steps || defaultSteps,
-    startFrom: { checkpointId, optimizer: stage !== 'upcycle' && config.stage !== 'import' && !isAdaptation(stage), noise: 0 },
+    startFrom: { checkpointId, optimizer: stage !== 'upcycle' && config.stage !== 'import' && config.cluster === null && !isAdaptation(stage), noise: 0 },
     control: { ...config.control, learningRateChanges: [], skips: [] },
   }
   const now = learningRate ?? config.optimizer.peakLearningRate

@@ -21,7 +21,9 @@ import { huggingFaceConfig, isGgufPath, openModelSource, readModelFolder, stored
 import { copyTokenizer, requireTokenizer } from './model-tokenizer.ts'
 import { writePackedModel } from './packed-weights.ts'
 
-export type ImportIdentity = { id: string; runId: string; name: string; createdAt: number; codeVersion: string; /** The file's or folder's name, or the repository; never a path, which would tell of a machine. */ from: string }
+/** What a model that was trained elsewhere for a run of this library is a checkpoint of. */
+export type TrainedElsewhere = Pick<CheckpointManifest, 'mixId' | 'mixHash' | 'parentId' | 'validationLoss'> & { state: TrainingState }
+export type ImportIdentity = { id: string; runId: string; name: string; createdAt: number; codeVersion: string; trained?: TrainedElsewhere; /** The file's or folder's name, or the repository; never a path, which would tell of a machine. */ from: string }
 export type ImportProgress = (phase: 'check' | 'hash' | 'weights' | 'verify', done: number, total: number, unit: 'tensors' | 'bytes' | 'files') => void
 
 /** Room that is left beside the weights. */
@@ -91,6 +93,7 @@ export async function importModel(given: string, type: ImportType, identity: Imp
     const form = keptForm(source, path, type)
     requireSpace(dirname(checkpoints), weightBytes(source.config, path, form))
     const origin = { from: identity.from, files: isGgufPath(path) ? { [basename(path)]: await hashed(path, onProgress) } : {} }
+    const { state, ...lineage } = identity.trained ?? { state: importState(source.config, identity), mixId: '', mixHash: '', parentId: null, validationLoss: null }
     return await writeFolderAtomic(join(checkpoints, identity.id), async (folder) => {
       const text = (name: string, content: string): Promise<WrittenFile> => writeFileAtomic(join(folder, name), [content])
       const dtype = form === 'bf16-shards' ? 'bfloat16' : 'float32'
@@ -98,10 +101,11 @@ export async function importModel(given: string, type: ImportType, identity: Imp
         ...(await writeWeightFiles(source, path, form, folder, onProgress)),
         ...(await copyTokenizer(path, folder)),
         'config.json': isGgufPath(path) ? await text('config.json', `${JSON.stringify(huggingFaceConfig(source.config, dtype), null, 2)}\n`) : await copyFileHashed(join(path, 'config.json'), join(folder, 'config.json')),
-        'state.json': await text('state.json', JSON.stringify(importState(source.config, identity))),
+        'state.json': await text('state.json', JSON.stringify(state)),
       }
       const { id, runId, createdAt, codeVersion } = identity
-      const manifest: CheckpointManifest = { format: 'moe-workbench-checkpoint', version: 1, id, runId, createdAt, codeVersion, step: 0, tokens: 0, mixId: '', mixHash: '', parentId: null, validationLoss: null, origin, files }
+      const { step, tokens } = state
+      const manifest: CheckpointManifest = { format: 'moe-workbench-checkpoint', version: 1, id, runId, createdAt, codeVersion, step, tokens, ...lineage, origin, files }
       onProgress('verify', 0, 1, 'files')
       await verifyFiles(folder, manifest)
       await text('manifest.json', `${JSON.stringify(manifest, null, 2)}\n`)

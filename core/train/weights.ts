@@ -8,7 +8,7 @@ import { openSafetensors, writeSafetensors, type TensorToWrite } from '#core/for
 import { declareWeights, huggingFaceParts, initialValues, listWeights, type Weights } from '#core/model/parameters.ts'
 import { AppError } from '#core/shared/errors.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
-import { openModelSource, readConfigOf } from './model-source.ts'
+import { openModelSource, readConfigOf, type ModelSource } from './model-source.ts'
 
 /** Reads the weights of a Hugging Face folder or GGUF file into allocated tensors of that model. */
 export async function loadWeightsInto(backend: Backend, path: string, config: ModelConfig, weights: Weights): Promise<void> {
@@ -36,6 +36,27 @@ export async function drawWeights(backend: Backend, config: ModelConfig, weights
       fill(piece)
       await backend.write(tensor, piece, at)
     }
+  }
+}
+
+/** A seed's initial weights as if they lay in files; one tensor is in memory at a time. */
+export function initialSource(config: ModelConfig, seed: number): ModelSource {
+  const places = new Map(huggingFaceParts(config, declareWeights(config)).flatMap(({ tensor, parts }) => parts.map((part) => [part.name, { tensor, ...part }] as const)))
+  let last: { tensor: Tensor; values: Float32Array } | null = null
+  return {
+    config,
+    check: () => undefined,
+    read(name, shape) {
+      const { tensor, elementOffset } = places.get(name)!
+      if (last?.tensor !== tensor) {
+        last = { tensor, values: new Float32Array(elementCount(tensor)) }
+        const fill = initialValues(config, tensor, seed)
+        for (let at = 0; at < last.values.length; at += pieceElements) fill(last.values.subarray(at, at + pieceElements))
+      }
+      return last.values.subarray(elementOffset, elementOffset + elementCount(shape))
+    },
+    readRows: () => null,
+    close: () => undefined,
   }
 }
 

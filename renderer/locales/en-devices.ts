@@ -54,6 +54,7 @@ export const runningOn = {
   backend: '{kind} · {api}',
   cpu: 'CPU',
   webgpu: 'WebGPU',
+  ray: 'Ray cluster',
   all: 'All devices',
 }
 

@@ -38,6 +38,7 @@ export const newRun = {
   },
   sizeHelp: 'Sets everything below: width, experts, learning rate, batch and length of training. The last one is the paper’s model.',
   field: {
+    cluster: 'Cluster',
     name: 'Name',
     mix: 'Mix',
     steps: 'Steps',

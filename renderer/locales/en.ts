@@ -3,6 +3,7 @@ import { analyses, expert, routing } from './en-analyses.ts'
 import { apiServer } from './en-api-server.ts'
 import { chat } from './en-chat.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './en-data.ts'
+import { clusters } from './en-clusters.ts'
 import { devices, probe, runningOn } from './en-devices.ts'
 import { evaluations } from './en-evaluations.ts'
 import { errorHints, errors } from './en-errors.ts'
@@ -131,6 +132,7 @@ export const en = {
     missing: { title: 'This run is not there', back: 'All runs' },
   },
   phase: {
+    cluster: { weights: 'Writing the first weights', tokens: 'Copying tokens', order: 'Writing the order of the data', pending: 'Waiting for the cluster', starting: 'The cluster starts the script' },
     sample: 'Preparing sample data',
     tokenizer: 'Training the tokenizer',
     mix: 'Writing token files',
@@ -257,6 +259,7 @@ export const en = {
   sources,
   tokenizer,
   devices,
+  clusters,
   runningOn,
   probe,
   paper: experiments,

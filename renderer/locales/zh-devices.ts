@@ -56,6 +56,7 @@ export const runningOn: typeof english.runningOn = {
   backend: '{kind} · {api}',
   cpu: 'CPU',
   webgpu: 'WebGPU',
+  ray: 'Ray 集群',
   all: '全部设备',
 }
 

@@ -38,6 +38,7 @@ export const newRun = {
   },
   sizeHelp: '决定下面的一切：宽度、专家、学习率、批次和训练长度。最后一个是论文的模型。',
   field: {
+    cluster: '集群',
     name: '名称',
     mix: '混合',
     steps: '步数',

@@ -4,6 +4,7 @@ import { analyses, expert, routing } from './zh-analyses.ts'
 import { apiServer } from './zh-api-server.ts'
 import { chat } from './zh-chat.ts'
 import { browse, build, data, download, filters, mixes, shares, sources, tokenizer } from './zh-data.ts'
+import { clusters } from './zh-clusters.ts'
 import { devices, probe, runningOn } from './zh-devices.ts'
 import { evaluations } from './zh-evaluations.ts'
 import { errorHints, errors } from './zh-errors.ts'
@@ -132,6 +133,7 @@ export const zh: typeof en = {
     missing: { title: '没有这个训练', back: '全部训练' },
   },
   phase: {
+    cluster: { weights: '写入初始权重', tokens: '复制词元', order: '写入数据顺序', pending: '等待集群', starting: '集群正在启动脚本' },
     sample: '正在准备样本数据',
     tokenizer: '正在训练分词器',
     mix: '正在写入词元文件',
@@ -258,6 +260,7 @@ export const zh: typeof en = {
   sources,
   tokenizer,
   devices,
+  clusters,
   runningOn,
   probe,
   paper: experiments,

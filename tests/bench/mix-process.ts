@@ -1,6 +1,7 @@
 /** A process of its own that builds one mix, as the runner of a job does, so that its memory can be measured: prints one line of JSON. */
 import { readFileSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
+import { productFolder } from '#core/node-host.ts'
 import { buildMixOf } from '#core/runner/build-mix.ts'
 import { mixSpecSchema } from '#core/shared/mixes.ts'
 
@@ -14,7 +15,7 @@ const next = (name: string): void => {
   if (phase !== '') seconds[phase] = (now - since) / 1000
   ;[phase, since] = [name, now]
 }
-const manifest = await buildMixOf(mixSpecSchema.parse(JSON.parse(readFileSync(file, 'utf8'))), dirname(file), library, { onProgress: next })
+const manifest = await buildMixOf(mixSpecSchema.parse(JSON.parse(readFileSync(file, 'utf8'))), dirname(file), { library, resources: join(productFolder, 'resources') }, { onProgress: next })
 next('')
 const tokens = manifest.domains.reduce((sum, { trainTokens, validationTokens }) => sum + trainTokens + validationTokens, 0)
 console.log(JSON.stringify({ totalSeconds: (performance.now() - startedAt) / 1000, seconds, tokens, peakBytes: process.resourceUsage().maxRSS * 1024 }))

@@ -112,13 +112,13 @@ test('the same bytes with other threads, and after builds that were stopped', as
 })
 
 test('a file that changed since is another work folder, and refused while it is open', async () => {
-  const key = buildKey({ spec, sources, tokenizer, evaluationTexts: [] })
+  const key = buildKey({ spec, sources, tokenizer })
   const path = join(root, 'starred.jsonl')
   const { atime, mtime } = statSync(path)
   utimesSync(path, atime, new Date(mtime.getTime() + 5000))
   await expect(build()).rejects.toMatchObject({ code: 'source.changed' })
   const reopened = (await openSource(spec.sources[2]!, root)).source
-  expect(buildKey({ spec, sources: [...sources.slice(0, 2), reopened], tokenizer, evaluationTexts: [] })).not.toBe(key)
+  expect(buildKey({ spec, sources: [...sources.slice(0, 2), reopened], tokenizer })).not.toBe(key)
   sources[2] = reopened
 })
 

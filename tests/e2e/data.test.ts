@@ -90,6 +90,15 @@ test('from dropped folders to a built mix, and a run on it', async () => {
   await page.getByLabel('Licence').fill('CC0-1.0')
   await page.getByLabel('Licence').press('Enter')
   await look('data-sources')
+  // Another field is read at once, and the one before again.
+  const readFrom = async (field: string): Promise<void> => {
+    await page.getByRole('combobox', { name: 'Field with the text' }).click()
+    await page.getByRole('option', { name: new RegExp(`^${field} `) }).click()
+    await expect.poll(async () => (await stories!()).state === 'ready' && (await stories!()).report?.mapping?.text, { timeout: 20_000 }).toBe(field)
+  }
+  await readFrom('title')
+  expect((await stories!()).report).toMatchObject({ badRowCount: 0, mapping: { text: 'title' } })
+  await readFrom('body')
   await page.getByRole('button', { name: 'Skip this row' }).click()
   await page.getByText('1 row cannot be used').waitFor({ state: 'hidden' })
   expect((await stories!()).spec).toMatchObject({ licence: 'CC0-1.0', skipBadRows: 1 })

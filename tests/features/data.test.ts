@@ -245,6 +245,42 @@ test('a data set is fetched from a mirror that drops connections, with the token
   expect(JSON.stringify(await again.client.sources.list()) + JSON.stringify(await again.client.sources.hub())).not.toContain('secret')
 })
 
+test('a list of addresses, from a server that drops connections, and a pattern go all the way to one mix held against the tasks', async () => {
+  const place = createPlace()
+  const files = new Map(['/one.jsonl', '/two.jsonl'].map((path) => [path, Buffer.from(Array.from({ length: 300 }, () => JSON.stringify({ text: draw(40) })).join('\n'))]))
+  const requests: string[] = []
+  const server = createServer((request, response) => {
+    const content = files.get(request.url!)!
+    const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0)
+    const isFirst = !requests.includes(request.url!)
+    requests.push(request.url!)
+    response.writeHead(from > 0 ? 206 : 200, { etag: '"1"', 'content-length': content.length - from, ...(from > 0 && { 'content-range': `bytes ${from}-${content.length - 1}/${content.length}` }) })
+    if (isFirst) response.write(content.subarray(from, from + 20_000), () => setTimeout(() => response.destroy(), 5))
+    else response.end(content.subarray(from))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const core = await place.start()
+  const { client } = core
+  const { port } = server.address() as AddressInfo
+  const fetched = await client.sources.download({ request: { urls: [...files.keys()].map((path) => `http://127.0.0.1:${port}${path}`) } })
+  const matched = await client.sources.add({ paths: [join(place.folder, 'texts/code/*.py')] })
+  const found = [await rested(core, fetched.id), await rested(core, matched.id)]
+  expect(found.map(({ state, report }) => [state, report?.files, report?.documents])).toEqual([['ready', 2, 600], ['ready', 8, 8]])
+  expect(requests.length).toBeGreaterThan(2)
+  const draft = draftOf(found)
+  const { comparedTasks } = await client.builds.preview({ draft })
+  expect(comparedTasks.map(({ task }) => task)).toEqual((await client.evaluations.tasks()).map(({ task }) => task))
+  const { id } = await client.builds.create({ draft })
+  await client.builds.start({ id })
+  const details = await client.mixes.get({ id: (await until(core, id, 'done')).mixId! })
+  expect(details.mix.domains.map(({ documents }) => documents)).toEqual([600, 8])
+  expect(details.comparedTasks).toEqual(comparedTasks)
+})
+
 test('folders are listed without what is hidden; hidden and system places are refused, also behind a link', async () => {
   const place = createPlace()
   const core = await place.start()

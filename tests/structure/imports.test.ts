@@ -28,11 +28,12 @@ const table: Row[] = [
   { of: 'core/data/', own: ['core/shared/'] },
   { of: 'core/formats/', own: ['core/shared/'] },
   { of: 'core/store/', own: ['core/shared/'] },
+  { of: 'core/ray/', own: ['core/shared/'] },
   ...['train', 'evaluate', 'analyze'].map((folder) => ({
     of: `core/${folder}/`,
     own: ['core/shared/', 'core/model/', 'core/data/', 'core/formats/', ...backendSeam],
   })),
-  { of: 'core/features/', own: ['core/shared/', 'core/store/', 'core/data/', 'core/formats/'] },
+  { of: 'core/features/', own: ['core/shared/', 'core/store/', 'core/data/', 'core/formats/', 'core/ray/'] },
   // The entries (main, serve, runner, cli) wire everything.
   { of: 'core/', own: ['core/', 'native/'] },
   // The shell starts the core with the host of every Node process, and serves the page's files as `moe serve` does.

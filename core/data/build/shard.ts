@@ -3,7 +3,7 @@
  * Two files in the build's work folder: the tokens (raw uint32, then the signatures), and a record that is written last, whole, so its
  * presence means that both are there. Its text hash tells whether it is still of the same documents.
  */
-import { closeSync, fsyncSync, openSync, readFileSync, readSync, renameSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, readFileSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { FilterName, FilterSettings } from '#core/shared/filters.ts'
 import type { Document } from '../documents.ts'
@@ -38,12 +38,15 @@ export function judge(document: Document, ids: Uint32Array, isCode: boolean, fil
   return null
 }
 
-/** Writes beside the place, flushes and renames: a reader sees the whole file or none. */
+/** Writes beside the place, flushes and renames: a reader sees the whole file or none. A part that did not fit gives its space back. */
 function writeWhole(path: string, parts: readonly Uint8Array[]): void {
   const file = openSync(`${path}.part`, 'w')
   try {
     for (const part of parts) for (let done = 0; done < part.length; ) done += writeSync(file, part, done)
     fsyncSync(file)
+  } catch (error) {
+    rmSync(`${path}.part`, { force: true })
+    throw error
   } finally {
     closeSync(file)
   }

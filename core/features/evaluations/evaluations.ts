@@ -1,8 +1,7 @@
 /** Calls on evaluations: which tasks there are, measuring a checkpoint in a runner, and what came out. One job per evaluation, results stored as they come. */
-import { basename, join } from 'node:path'
-import { readTask, taskFiles } from '#core/formats/task-files.ts'
+import { readTasks, taskFolders, type TaskFile } from '#core/formats/task-files.ts'
 import { AppError } from '#core/shared/errors.ts'
-import type { Evaluation, Task } from '#core/shared/evaluations.ts'
+import type { Evaluation } from '#core/shared/evaluations.ts'
 import { addResult, deleteEvaluation, endEvaluation, findEvaluation, insertEvaluation, listEvaluations } from '#core/store/evaluations.ts'
 import { api } from '../api.ts'
 import { requireUsable } from '../checkpoints/checkpoints.ts'
@@ -10,27 +9,19 @@ import { jobPaths, type Services } from '../services.ts'
 
 const keyOf = (id: string): string => `evaluation ${id}`
 
-/** Task files by name: the built-in ones and those of the library's folder `tasks`, which win. */
-function filesByName({ host }: Pick<Services, 'host'>): Map<string, string> {
-  const files = [join(host.resourcesPath, 'tasks'), join(host.libraryPath, 'tasks')].flatMap(taskFiles)
-  return new Map(files.map((path) => [basename(path).replace(/\.[^.]*$/, ''), path]))
-}
+/** The tasks there are. A file that cannot be read as one is no reason to hide the others; the log says what is wrong with it. */
+const tasksByName = ({ host }: Pick<Services, 'host'>): Map<string, TaskFile> => readTasks(taskFolders(host.resourcesPath, host.libraryPath), (error) => host.log('warning', error.message))
 
 export const evaluationsRouter = api.evaluations.router({
-  tasks: api.evaluations.tasks.handler(({ context }) =>
-    [...filesByName(context).values()].flatMap((path) => {
-      const task = readable(context, path)
-      return task === null ? [] : [{ ...task.header, items: task.items.length }]
-    }),
-  ),
+  tasks: api.evaluations.tasks.handler(({ context }) => [...tasksByName(context).values()].map(({ task }) => ({ ...task.header, items: task.items.length }))),
 
   list: api.evaluations.list.handler(({ context }) => listEvaluations(context.store).map((evaluation) => withProgress(context, evaluation))),
 
   start: api.evaluations.start.handler(({ input, context }) => {
     const { host, store, tasks } = context
     const checkpoint = requireUsable(context, input.checkpointId)
-    const files = filesByName(context)
-    const paths = input.tasks.map((name) => files.get(name) ?? taskNotFound(name))
+    const known = tasksByName(context)
+    const paths = input.tasks.map((name) => known.get(name)?.path ?? taskNotFound(name))
     const id = host.newId()
     insertEvaluation(store, { id, checkpoint, createdAt: host.now(), tasks: input.tasks })
     tasks.start(keyOf(id), { kind: 'evaluate', paths: jobPaths(host), checkpointId: checkpoint.id, taskFiles: paths, limit: input.limit }, {
@@ -57,17 +48,6 @@ export const evaluationsRouter = api.evaluations.router({
     return {}
   }),
 })
-
-/** A file that cannot be read as a task is no reason to hide the others; the log says what is wrong with it. */
-function readable({ host }: Services, path: string): Task | null {
-  try {
-    return readTask(path)
-  } catch (error) {
-    if (!(error instanceof AppError)) throw error
-    host.log('warning', error.message)
-    return null
-  }
-}
 
 function withProgress({ tasks }: Services, evaluation: Evaluation): Evaluation {
   const phase = tasks.phase(keyOf(evaluation.id))

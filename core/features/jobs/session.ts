@@ -31,6 +31,8 @@ export type Session = {
   etaSeconds(run: Run): number | null
   heartbeatAt(): number | null
   stop(save: boolean): void
+  /** Leaves a run that a cluster trains to the cluster; it stays under way, to be picked up again. */
+  detach(): void
   kill(): void
   /** Holds from the next step on. False when nothing trains yet that could be told. */
   change(change: RunChange): boolean
@@ -40,8 +42,8 @@ export type Session = {
 
 const batchMs = 100
 
-/** Starts to work on a queued run. */
-export function startSession(services: Services, runId: string): Session {
+/** Starts to work on a queued run; `picksUp`: one that a cluster trains already. */
+export function startSession(services: Services, runId: string, { picksUp = false } = {}): Session {
   const { host, store, events, devices } = services
   const pace = createPace()
   const run = findRun(store, runId)!
@@ -60,6 +62,7 @@ export function startSession(services: Services, runId: string): Session {
   let pruning: Promise<void> = Promise.resolve()
   let toldNotFinite = false
   let storeFailure: ErrorData | null = null
+  let isDetached = false
 
   const tell = (event: RunEvent): void => events.publish({ runId, event })
   const log = (level: LogLine['level'], text: string): void => {
@@ -185,10 +188,14 @@ export function startSession(services: Services, runId: string): Session {
     }
     const mixId = findRun(store, runId)!.mixId
     if (mixId === null && !isAdapted) throw new Error('the sample mix was built but never announced')
+    const from = listCheckpoints(store, runId).find((checkpoint) => checkpoint.valid) ?? null
+    if (!picksUp) rewindRun(services, runId, from)
+    if (run.config.cluster !== null) {
+      const { step, tokens, seconds } = findRun(store, runId)!
+      return perform({ kind: 'cluster', paths, runId, mixId: mixId!, config: run.config, begin: !picksUp, from: from?.id ?? null, stands: { step, tokens, seconds }, codeVersion: host.version })
+    }
     devices.makeRoom()
     const peakFlopsPerSecond = await devices.peak(run.config)
-    const from = listCheckpoints(store, runId).find((checkpoint) => checkpoint.valid) ?? null
-    rewindRun(services, runId, from)
     return perform({ kind: 'train', paths, runId, mixId, config: run.config, resumeFrom: from?.id ?? null, codeVersion: host.version, peakFlopsPerSecond, kernels: readKernelChoices(store) })
   }
 
@@ -211,6 +218,7 @@ export function startSession(services: Services, runId: string): Session {
 
   function settle(end: JobEnd): void {
     flush()
+    if (isDetached && end.outcome === 'stopped') return
     if (end.outcome === 'died') for (const line of end.stderr) log('error', line)
     const { status, error } = pausedOr(verdict(end, stopRequest))
     updateRun(store, runId, { status, error, endedAt: host.now() })
@@ -237,6 +245,11 @@ export function startSession(services: Services, runId: string): Session {
     stop(save) {
       stopRequest = save ? 'save' : 'discard'
       job?.stop(save)
+    },
+    detach() {
+      isDetached = true
+      stopRequest = 'save'
+      job?.detach()
     },
     kill: () => job?.kill(),
     change(change) {

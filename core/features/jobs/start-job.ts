@@ -16,6 +16,8 @@ export type ActiveJob = {
   send(message: ToRunner): void
   /** Asks it to stop; without `save` it is ended for good when it has not obeyed after a moment. */
   stop(save: boolean): void
+  /** Ends the runner and leaves what works on a cluster alone. */
+  detach(): void
   kill(): void
   readonly ended: Promise<JobEnd>
 }
@@ -62,6 +64,7 @@ export function startJob(
       runner.send({ type: 'stop', save })
       if (!save) grace ??= setTimeout(() => runner.kill(), graceMs)
     },
+    detach: () => runner.send({ type: 'stop', save: true, detach: true }),
     kill: () => runner.kill(),
     ended,
   }

@@ -1,6 +1,6 @@
 /**
- * The life of runs: one training at a time, the others wait in the order of the queue, which outlives the core. Starts, stops and resumes
- * sessions; at the core's own start it ends what an earlier core left under way. The store holds every state that must
+ * The life of runs: one training of this machine at a time, the others wait in the order of the queue, which outlives the core. What a cluster
+ * trains is followed beside it, however many there are, and goes on there when the core closes. Starts, stops and resumes sessions; at the core's own start it ends what an earlier core left under way. The store holds every state that must
  * outlive this process; here is only who works now.
  */
 import { isAdaptation } from '#core/shared/adaptation.ts'
@@ -22,7 +22,7 @@ export type Supervisor = {
   withLiveFields(run: Run): Run
   phase(runId: string): Phase | null
   isActive(runId: string): boolean
-  /** Whether anything trains right now. */
+  /** Whether this machine trains anything right now. */
   isBusy(): boolean
   /** Throws what `create` of this recipe would throw. */
   requireCreatable(config: RunConfig): void
@@ -49,15 +49,19 @@ const pausedKey = 'runs.queuePaused'
 /** Makes the supervisor of a library. Runs that an earlier core left under way become `interrupted` at once. */
 export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor {
   const { host, store, orphans } = base
-  let session: Session | null = null
+  const sessions = new Map<string, Session>()
   let closed = false
+  const isOnCluster = (runId: string): boolean => findRun(store, runId)?.config.cluster != null
+  const localSession = (): Session | undefined => [...sessions.values()].find(({ runId }) => !isOnCluster(runId))
 
   const supervisor: Supervisor = {
-    withLiveFields: (run) =>
-      session?.runId === run.id ? { ...run, etaSeconds: session.etaSeconds(run), heartbeatAt: session.heartbeatAt() ?? run.heartbeatAt } : run,
-    phase: (runId) => (session?.runId === runId ? session.phase() : null),
-    isActive: (runId) => session?.runId === runId,
-    isBusy: () => session !== null,
+    withLiveFields(run) {
+      const session = sessions.get(run.id)
+      return session === undefined ? run : { ...run, etaSeconds: session.etaSeconds(run), heartbeatAt: session.heartbeatAt() ?? run.heartbeatAt }
+    },
+    phase: (runId) => sessions.get(runId)?.phase() ?? null,
+    isActive: (runId) => sessions.has(runId) || onCluster.has(runId),
+    isBusy: () => localSession() !== undefined,
 
     requireCreatable: (config) => void requireMix(config),
 
@@ -72,7 +76,8 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
 
     stop(runId, save) {
       const { status } = presentRun(services, runId)
-      if (session?.runId === runId) {
+      const session = sessions.get(runId) ?? pickUp(runId)
+      if (session !== null) {
         updateRun(store, runId, { status: 'stopping' })
         session.stop(save)
       } else if (status === 'queued') {
@@ -85,6 +90,7 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
     },
 
     async resume(runId, device) {
+      if (pickUp(runId) !== null) return presentRun(services, runId)
       requireResumable(runId)
       await orphans.waitFor(runId)
       await reconcileCheckpoints(services)
@@ -103,7 +109,8 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
     },
 
     async halt(runId) {
-      if (session?.runId !== runId) return
+      const session = sessions.get(runId) ?? pickUp(runId)
+      if (session === null) return
       updateRun(store, runId, { status: 'stopping' })
       session.stop(false)
       publishRun(services, runId)
@@ -112,7 +119,10 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
 
     change(runId, change) {
       const run = presentRun(services, runId)
-      if (session?.runId === runId && session.change(change)) return run
+      if (sessions.get(runId)?.change(change)) return run
+      if (supervisor.isActive(runId) && run.config.cluster !== null) {
+        throw wrongState('runs.onCluster', runId, run.status, 'Stop it, change its recipe, and resume it: it goes on on the cluster from its last checkpoint.')
+      }
       if (run.status === 'done') throw wrongState('runs.notChangeable', runId, run.status, 'Its recipe can be copied into a new run.')
       const step = run.step + 1
       updateRun(store, runId, { config: applyChange(run.config, change, step) })
@@ -137,26 +147,25 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
     },
 
     pump() {
-      if (closed || session !== null || orphans.any() || isPaused()) return
-      const next = runsInStatus(store, 'queued').find((id) => !leftAlone.has(id))
-      if (next === undefined) return
-      const started = startSession(services, next)
-      session = started
-      publishRun(services, next)
-      void started.done.then(() => {
-        session = null
-        publishRun(services, next)
-        supervisor.pump()
-      })
+      if (closed || orphans.any()) return
+      // A command does what it was asked to; the workbench follows everything.
+      if (host.kind !== 'cli') for (const id of onCluster) pickUp(id)
+      if (isPaused()) return
+      for (const id of runsInStatus(store, 'queued')) {
+        if (leftAlone.has(id) || (!isOnCluster(id) && localSession() !== undefined)) continue
+        begin(id)
+      }
     },
 
     async close() {
       closed = true
-      if (session === null) return
-      const { done, kill, stop } = session
-      stop(true)
-      const bound = setTimeout(kill, closeBoundMs)
-      await done
+      const ending = [...sessions.values()]
+      for (const session of ending) {
+        if (isOnCluster(session.runId) && findRun(store, session.runId)?.status === 'running') session.detach()
+        else session.stop(true)
+      }
+      const bound = setTimeout(() => ending.forEach(({ kill }) => kill()), closeBoundMs)
+      await Promise.all(ending.map(({ done }) => done))
       clearTimeout(bound)
     },
   }
@@ -164,11 +173,32 @@ export function createSupervisor(base: Omit<Services, 'supervisor'>): Supervisor
   /** A command that works on a library for a moment does what it was asked to, not what waits there for the workbench. */
   const leftAlone = new Set(host.kind === 'cli' ? runsInStatus(store, 'queued') : [])
 
+  /** Under way on a cluster, and not followed by this core yet. */
+  const onCluster = new Set(runsInStatus(store, 'running', 'stopping').filter(isOnCluster))
+
   for (const id of runsInStatus(store, 'running', 'stopping')) {
+    if (onCluster.has(id)) continue
     updateRun(store, id, { status: 'interrupted', error: coreDied, endedAt: findRun(store, id)!.heartbeatAt ?? host.now() })
     insertLogLine(store, id, { at: host.now(), level: 'warning', text: coreDied.message })
   }
   return supervisor
+
+  function begin(runId: string, { picksUp = false } = {}): Session {
+    const session = startSession(services, runId, { picksUp })
+    sessions.set(runId, session)
+    publishRun(services, runId)
+    void session.done.then(() => {
+      sessions.delete(runId)
+      publishRun(services, runId)
+      supervisor.pump()
+    })
+    return session
+  }
+
+  /** Follows a run that a cluster trains and nobody here watches; null for every other. */
+  function pickUp(runId: string): Session | null {
+    return onCluster.delete(runId) ? begin(runId, { picksUp: true }) : null
+  }
 
   function isPaused(): boolean {
     return readSetting(store, pausedKey) === true

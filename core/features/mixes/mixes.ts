@@ -17,7 +17,8 @@ export const mixesRouter = api.mixes.router({
 
   get: api.mixes.get.handler(({ input, context }): MixDetails => {
     const mix = requireMix(context, input.id)
-    return { mix, outcomes: readMixManifest(mixFolder(context, input.id)).outcomes ?? [], runs: runsOn(context, input.id) }
+    const { outcomes = [], comparedTasks = [] } = readMixManifest(mixFolder(context, input.id))
+    return { mix, outcomes, comparedTasks, runs: runsOn(context, input.id) }
   }),
 
   preview: api.mixes.preview.handler(({ input: { id, ...options }, context }) => {

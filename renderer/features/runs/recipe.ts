@@ -3,6 +3,7 @@
  * `problems` says what is wrong with one, by field, from the contract's own schema.
  */
 import type { z } from 'zod'
+import type { Cluster } from '#core/shared/clusters.ts'
 import { runConfigSchema, type OptimizerConfig, type Precision, type RunConfig } from '#core/shared/runs.ts'
 import { choiceOf, deviceOfChoice } from '#renderer/features/devices/choice.ts'
 
@@ -53,6 +54,8 @@ export type RecipeFields = {
   /** A choice of devices/choice.ts. */
   device: string
   precision: Precision
+  /** Null: this machine. */
+  cluster: Cluster | null
   /** Continued at each checkpoint, one a line. */
   prompts: string
   pauseOnNotFinite: boolean
@@ -87,6 +90,7 @@ export function fieldsOf(config: RunConfig, name: string): RecipeFields {
     seed: config.seed,
     device: choiceOf(config),
     precision: config.precision,
+    cluster: config.cluster,
     prompts: config.control.prompts.join('\n'),
     pauseOnNotFinite: config.control.pauseOnNotFinite,
   }
@@ -110,6 +114,9 @@ export function withFields(base: RunConfig, fields: RecipeFields, vocabularySize
     ...base,
     ...deviceOfChoice(fields.device),
     precision: fields.precision,
+    cluster: fields.cluster,
+    // A cluster's stage begins with moments of its own.
+    startFrom: fields.cluster !== null && base.startFrom !== null ? { ...base.startFrom, optimizer: false } : base.startFrom,
     name: fields.name,
     mix: fields.mix,
     steps: fields.steps,
@@ -137,6 +144,11 @@ const fieldOfPath: Record<string, keyof RecipeFields> = {
   device: 'device',
   adapter: 'device',
   precision: 'precision',
+  'cluster.address': 'cluster',
+  'cluster.folder': 'cluster',
+  'cluster.workers': 'cluster',
+  'cluster.gpusPerWorker': 'cluster',
+  'cluster.python': 'cluster',
   loadBalanceWeight: 'loadBalanceWeight',
   routerZWeight: 'routerZWeight',
   'model.num_experts': 'experts',

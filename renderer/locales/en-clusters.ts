@@ -1,0 +1,22 @@
+/** English words of runs that a Ray cluster trains. */
+export const clusters = {
+  where: 'Where it trains',
+  here: 'This machine',
+  ray: 'Ray cluster',
+  action: 'Run on a Ray cluster',
+  address: 'Address of the dashboard',
+  addressHelp: 'Its job API is used; the port is 8265 unless changed.',
+  folder: 'Shared folder',
+  folderHelp: 'A folder of this machine that every machine of the cluster reaches. Tokens and first weights go there, numbers and checkpoints come back.',
+  clusterFolder: 'Its name on the cluster',
+  clusterFolderHelp: 'Empty: the same.',
+  workers: 'Workers',
+  workersHelp: 'They share the sequences of every micro-batch.',
+  gpus: 'GPUs per worker',
+  gpusHelp: '0: the CPU.',
+  python: 'Python on the cluster',
+  pythonHelp: 'With ray[train], torch and transformers.',
+  check: 'Ask the cluster',
+  answer: 'Ray {version}: {nodes} machines, {cpus} CPUs, {gpus} GPUs',
+  problem: 'This recipe cannot be trained there: {field} {message}.',
+}
