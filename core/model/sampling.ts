@@ -1,7 +1,7 @@
 /**
  * From logits to a token: temperature, nucleus (top-p), seeded draw. Greedy at temperature 0.
  * The probabilities reported are the model's own (temperature 1, nothing cut), so that they mean the same under every setting.
- * Only as many tokens are sorted as the draw needs: a vocabulary is long, and this runs for every token made.
+ * Only as many tokens are sorted as a nucleus needs, and none without one: a vocabulary is long, and this runs for every token made.
  */
 import type { Random } from '#core/shared/random.ts'
 
@@ -11,8 +11,20 @@ export type Sample = { id: number; logProbability: number }
 /** Index of the largest logit; the lower index on a tie. */
 export function argmax(logits: ArrayLike<number>): number {
   let best = 0
-  for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i
+  let top = logits[0]!
+  for (let i = 1; i < logits.length; i++) {
+    if (logits[i]! > top) top = logits[(best = i)]!
+  }
   return best
+}
+
+/** e^((logit − largest) / temperature) of each in float64, and their sum. */
+function weigh(logits: ArrayLike<number>, temperature: number): { weights: Float64Array; sum: number } {
+  const max = logits[argmax(logits)]!
+  const weights = new Float64Array(logits.length)
+  let sum = 0
+  for (let i = 0; i < logits.length; i++) sum += weights[i] = Math.exp((logits[i]! - max) / temperature)
+  return { weights, sum }
 }
 
 /** log Σ e^logit in float64. */
@@ -39,25 +51,31 @@ function largestThatReach(weights: Float64Array, mass: number): number[] {
   return Array.from(weights.keys()).sort((a, b) => weights[b]! - weights[a]! || a - b)
 }
 
-/** Draws from the smallest set of most probable tokens whose mass reaches topP (arXiv 1904.09751). */
-function drawNucleus(logits: ArrayLike<number>, { temperature, topP }: SamplingSettings, random: Random): number {
-  const max = logits[argmax(logits)]!
-  const weights = new Float64Array(logits.length)
-  let all = 0
-  for (let i = 0; i < logits.length; i++) all += weights[i] = Math.exp((logits[i]! - max) / temperature)
-  let mass = all
-  if (topP < 1) {
-    mass = 0
-    for (const i of largestThatReach(weights, topP * all)) {
-      if (mass >= topP * all) break
-      mass += weights[i]!
-    }
+/** Ids [0, weights.length) where nothing is cut, else the smallest set of most probable tokens whose mass reaches topP (arXiv 1904.09751). */
+function nucleus(weights: Float64Array, all: number, topP: number): { ids: number[] | null; mass: number } {
+  if (topP >= 1) return { ids: null, mass: all }
+  const ids: number[] = []
+  let mass = 0
+  for (const i of largestThatReach(weights, topP * all)) {
+    if (mass >= topP * all) break
+    mass += weights[i]!
+    ids.push(i)
   }
+  return { ids, mass }
+}
+
+function drawNucleus(logits: ArrayLike<number>, { temperature, topP }: SamplingSettings, random: Random): number {
+  const { weights, sum } = weigh(logits, temperature)
+  const { ids, mass } = nucleus(weights, sum, topP)
+  const count = ids?.length ?? weights.length
   let point = random.nextFloat() * mass
   let last = 0
-  for (const i of largestThatReach(weights, point)) {
-    point -= weights[i]!
+  for (let at = 0; at < count; at++) {
+    const i = ids ? ids[at]! : at
+    const weight = weights[i]!
+    if (weight === 0) continue
     last = i
+    point -= weight
     if (point < 0) break
   }
   return last
@@ -74,6 +92,7 @@ export const scoreToken = (logits: ArrayLike<number>, id: number): Sample => ({ 
 
 /** The `count` most probable tokens, most probable first. */
 export function mostProbable(logits: ArrayLike<number>, count: number): Sample[] {
+  if (count === 0) return []
   const best: number[] = []
   for (let i = 0; i < logits.length; i++) {
     if (best.length === count && !(logits[i]! > logits[best.at(-1)!]!)) continue
@@ -82,6 +101,6 @@ export function mostProbable(logits: ArrayLike<number>, count: number): Sample[]
     best.splice(at, 0, i)
     if (best.length > count) best.pop()
   }
-  const all = best.length > 0 ? logSumExp(logits) : 0
+  const all = logSumExp(logits)
   return best.map((id) => ({ id, logProbability: logits[id]! - all }))
 }

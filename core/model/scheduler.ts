@@ -1,6 +1,7 @@
 /**
- * Continuous batching: texts that are being made at the same time join and leave between steps. Every round feeds one chunk of one
- * prompt, in turns, and then decodes a token of each text whose prompt is in; more texts than there are caches wait in line.
+ * Continuous batching: texts that are being made at the same time join and leave between steps. Every round feeds a chunk of one
+ * prompt, in turns, and of more of them while that takes little time, and then decodes a token of each text whose prompt is in; more
+ * texts than there are caches wait in line.
  * A cache keeps what it holds after its text ends, and a new prompt goes where most of its beginning is already.
  *
  * A prompt is always cut into the same chunks and a token's sums do not depend on its neighbours, so a text is the same, bit for bit,
@@ -53,8 +54,10 @@ export type Scheduler = {
   close(): Promise<void>
 }
 
-/** Tokens of a prompt that others wait for at a time. */
+/** Tokens of a prompt that others wait for at a time ... */
 const chunkTokens = 128
+/** ... and how long they wait for more than one prompt. */
+const chunksMs = 10
 
 /** A text being made: `todo` of its prompt is not fed yet; `next` is drawn and not fed yet. */
 type Text = {
@@ -81,8 +84,11 @@ function commonLength(a: readonly number[], b: readonly number[]): number {
   return common
 }
 
+/** `now`: a clock in milliseconds, so that several prompts are fed in a round only while that takes little time. */
+export type SchedulerOptions = { count: number; capacity: number; now(): number }
+
 /** Serves texts of at most `capacity` tokens, `count` at a time, from allocated (or loaded) `weights`. */
-export function createScheduler(backend: Backend, config: ModelConfig, weights: Weights | PackedWeights, { count, capacity }: { count: number; capacity: number }): Scheduler {
+export function createScheduler(backend: Backend, config: ModelConfig, weights: Weights | PackedWeights, { count, capacity, now }: SchedulerOptions): Scheduler {
   const sequences = createSequences(backend, config, weights, { count, capacity })
   const slots: Slot[] = Array.from({ length: count }, (_, sequence) => ({ sequence, ids: [], text: null, usedAt: 0 }))
   const waiting: Text[] = []
@@ -146,9 +152,7 @@ export function createScheduler(backend: Backend, config: ModelConfig, weights: 
     return logits.at(-1)!
   }
 
-  const feedChunk = async (): Promise<void> => {
-    const slot = busy(({ todo }) => todo.length > 0).sort((a, b) => a.text.fedAt - b.text.fedAt)[0]
-    if (!slot) return
+  const feedChunk = async (slot: Busy): Promise<void> => {
     const { text } = slot
     const ids = text.todo.slice(0, chunkTokens)
     text.fedAt = ++clock
@@ -156,6 +160,15 @@ export function createScheduler(backend: Backend, config: ModelConfig, weights: 
     slot.ids.push(...ids)
     text.todo = text.todo.slice(ids.length)
     if (text.todo.length === 0) draw(slot, logits)
+  }
+
+  const feedPrompts = async (): Promise<void> => {
+    const startedAt = now()
+    // A prompt has one chunk a round: a long one does not keep the texts of others waiting.
+    for (const slot of busy(({ todo }) => todo.length > 0).sort((a, b) => a.text.fedAt - b.text.fedAt)) {
+      await feedChunk(slot)
+      if (now() - startedAt >= chunksMs) return
+    }
   }
 
   const decode = async (): Promise<void> => {
@@ -181,7 +194,7 @@ export function createScheduler(backend: Backend, config: ModelConfig, weights: 
       admit()
       if (slots.every((slot) => slot.text === null)) return
       try {
-        await feedChunk()
+        await feedPrompts()
         await decode()
       } catch (error) {
         // What the caches hold is unknown now.

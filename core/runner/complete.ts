@@ -8,7 +8,7 @@ import type { CompletionEnd, CompletionRequest, ReadPrompt, ScoredToken } from '
 import { AppError } from '#core/shared/errors.ts'
 import { createStopTexts } from './stop-texts.ts'
 
-/** Called as the text grows; `onTokens` at most every 60 ms. */
+/** Called as the text grows; `onTokens` with the first token and then when the clock passes a multiple of 60 ms, at the same time for all texts. */
 export type Listener = { onPrompt(prompt: ReadPrompt): void; onTokens(tokens: ScoredToken[], text: string): void }
 
 const batchMs = 60
@@ -61,7 +61,8 @@ export function startCompletion(request: CompletionRequest, model: LoadedModel, 
   const { scheduler, tokenizer, eos } = model
   const encoded = fit(request, model)
   const { ids, maxTokens } = encoded
-  const written = writtenBy(model)
+  const spell = writtenBy(model)
+  const written = (id: number): string => (request.alternatives === null ? '' : spell(id))
   const scored = (decoder: { push(id: number): string }, { id, logProbability, alternatives, layers }: PromptToken): ScoredToken => ({
     id, text: decoder.push(id), written: written(id), logProbability, layers,
     alternatives: alternatives.map((one) => ({ written: written(one.id), logProbability: one.logProbability })),
@@ -81,12 +82,13 @@ export function startCompletion(request: CompletionRequest, model: LoadedModel, 
   const decoder = tokenizer.createDecoder()
   const stops = createStopTexts([...request.stop, ...encoded.stop])
   const startedAt = performance.now()
-  let [sentAt, firstTokenMs, text, isStopped] = [0, 0, '', false]
+  const batchNow = (): number => Math.floor(performance.now() / batchMs)
+  let [sentIn, firstTokenMs, text, isStopped] = [-1, 0, '', false]
   const pending: ScoredToken[] = []
   const flush = (): void => {
     if (pending.length > 0 || text !== '') on.onTokens(pending.splice(0), text)
     text = ''
-    sentAt = performance.now()
+    sentIn = batchNow()
   }
   const generation = scheduler.submit(
     {
@@ -102,7 +104,7 @@ export function startCompletion(request: CompletionRequest, model: LoadedModel, 
       text += shown.text
       isStopped = shown.isStopped
       if (isStopped) generation.cancel()
-      else if (performance.now() - sentAt >= batchMs) flush()
+      else if (batchNow() !== sentIn) flush()
     },
   )
   const done = generation.done.then(({ end, tokens }): CompletionEnd => {

@@ -11,7 +11,7 @@ import { createScheduler, type Generation } from '#core/model/scheduler.ts'
 import { loadTokenizer } from '#core/data/tokenizer.ts'
 import { readChatTemplate } from '#core/formats/chat-template.ts'
 import { toErrorData } from '#core/shared/errors.ts'
-import type { Job, ToRunner } from '#core/shared/jobs.ts'
+import type { FromReply, Job, ToRunner } from '#core/shared/jobs.ts'
 import type { ModelConfig } from '#core/shared/models.ts'
 import { loadPackedModel } from '#core/train/packed-weights.ts'
 import { startCompletion } from './complete.ts'
@@ -30,15 +30,29 @@ function sequencesThatFit(config: ModelConfig): number {
   return Math.max(1, Math.min(mostSequences, Math.floor((cacheShare * totalmem()) / bytes)))
 }
 
-/** Starts answering; what is written is sent in batches. */
-function answer({ requestId, request }: Request, model: LoadedModel, context: JobContext): Generation {
+type Tell = (news: FromReply) => void
+
+/** Sends what is told within one step of all texts as one message. */
+function createTeller(context: JobContext): Tell {
+  let replies: FromReply[] = []
+  const send = (): void => {
+    context.send({ type: 'replies', replies })
+    replies = []
+  }
+  return (news) => {
+    if (replies.push(news) === 1) queueMicrotask(send)
+  }
+}
+
+/** Starts answering; what is written is told in batches. */
+function answer({ requestId, request }: Request, model: LoadedModel, tell: Tell): Generation {
   const { generation, done } = startCompletion(request, model, {
-    onPrompt: (prompt) => context.send({ type: 'prompt', requestId, prompt }),
-    onTokens: (tokens, text) => context.send({ type: 'tokens', requestId, tokens, text }),
+    onPrompt: (prompt) => tell({ type: 'prompt', requestId, prompt }),
+    onTokens: (tokens, text) => tell({ type: 'tokens', requestId, tokens, text }),
   })
   done.then(
-    (end) => context.send({ type: 'generated', requestId, ...end }),
-    (error: unknown) => context.send({ type: 'requestFailed', requestId, error: toErrorData(error) }),
+    (end) => tell({ type: 'generated', requestId, ...end }),
+    (error: unknown) => tell({ type: 'requestFailed', requestId, error: toErrorData(error) }),
   )
   return generation
 }
@@ -49,14 +63,15 @@ export async function runInferJob(job: Extract<Job, { kind: 'infer' }>, context:
   const running = new Map<string, Generation>()
   let model: LoadedModel | null = null
   let stopped: () => void = () => undefined
+  const tell = createTeller(context)
   const start = (request: Request): void => {
     const { requestId } = request
     try {
-      const generation = answer(request, model!, context)
+      const generation = answer(request, model!, tell)
       running.set(requestId, generation)
       void generation.done.catch(() => undefined).finally(() => running.delete(requestId))
     } catch (error) {
-      context.send({ type: 'requestFailed', requestId, error: toErrorData(error) })
+      tell({ type: 'requestFailed', requestId, error: toErrorData(error) })
     }
   }
   const cancel = (requestId: string): void => {
@@ -75,7 +90,7 @@ export async function runInferJob(job: Extract<Job, { kind: 'infer' }>, context:
   // Packed weights are the CPU's: a chat reads each of them once per token.
   const backend = createCpuBackend({})
   const { config, weights } = loadPackedModel(backend, folder)
-  const scheduler = createScheduler(backend, config, weights, { count: sequencesThatFit(config), capacity: config.max_position_embeddings })
+  const scheduler = createScheduler(backend, config, weights, { count: sequencesThatFit(config), capacity: config.max_position_embeddings, now: () => performance.now() })
   model = { scheduler, tokenizer: loadTokenizer(join(folder, 'tokenizer.json')), eos: config.eos_token_id ?? 0, vocabularySize: config.vocab_size, template: readChatTemplate(folder) }
   context.send({ type: 'ready' })
   for (const request of early) start(request)

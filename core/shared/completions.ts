@@ -32,7 +32,7 @@ export type CompletionRequest = {
   cutToFit: boolean
 }
 
-/** What the API says more of a token: how it is written by itself, its log-probability (null where nothing is before it), and what else was probable. */
+/** What the API says more of a token: how it is written by itself (empty where `alternatives` were not asked for), its log-probability (null where nothing is before it), and what else was probable. */
 export type ScoredToken = Omit<Token, 'probability'> & { written: string; logProbability: number | null; alternatives: { written: string; logProbability: number }[] }
 
 /** A prompt as it was read: how many tokens, its text, and its scored tokens where they were asked for. */

@@ -72,6 +72,14 @@ export type ToRunner =
   /** Training: holds from the next step on; answered by `changed`. */
   | { type: 'change'; change: RunChange }
 
+/** What an `infer` job says of a request. `prompt`: that of one that asked for it back. */
+export type FromReply = { requestId: string } & (
+  | { type: 'prompt'; prompt: ReadPrompt }
+  | { type: 'tokens'; tokens: ScoredToken[]; text: string }
+  | ({ type: 'generated' } & CompletionEnd)
+  | { type: 'requestFailed'; error: ErrorData }
+)
+
 export type FromRunner =
   | { type: 'phase'; phase: Phase }
   | { type: 'log'; line: LogLine }
@@ -105,11 +113,8 @@ export type FromRunner =
   | { type: 'evaluated'; result: TaskResult }
   /** The model of an `infer` job is loaded. */
   | { type: 'ready' }
-  /** The prompt of a request that asked for it back. */
-  | { type: 'prompt'; requestId: string; prompt: ReadPrompt }
-  | { type: 'tokens'; requestId: string; tokens: ScoredToken[]; text: string }
-  | ({ type: 'generated'; requestId: string } & CompletionEnd)
-  | { type: 'requestFailed'; requestId: string; error: ErrorData }
+  /** News of requests that came up at the same time, in their order: a message for each would wake the core for each. */
+  | { type: 'replies'; replies: FromReply[] }
   /** The job's end; the process exits after it. `stopped`: ended early on request. */
   | { type: 'end'; outcome: 'done' | 'stopped' }
   | { type: 'failed'; error: ErrorData }

@@ -168,9 +168,10 @@ async function infer(script: Script): Promise<void> {
     for (; made < maxTokens! && !cancelled.has(requestId); made++) {
       await sleep(script.tokenMs ?? 1)
       const text = made === 0 ? `[${process.pid}|${given}]` : ` ${made}`
-      send({ type: 'tokens', requestId, text, tokens: [{ id: made, text, written: text, logProbability: Math.log(0.5), alternatives: [], layers: [{ experts: [0, 1], weights: [0.6, 0.4] }] }] })
+      const tokens = [{ id: made, text, written: text, logProbability: Math.log(0.5), alternatives: [], layers: [{ experts: [0, 1], weights: [0.6, 0.4] }] }]
+      send({ type: 'replies', replies: [{ type: 'tokens', requestId, text, tokens }] })
     }
-    send({ type: 'generated', requestId, end: cancelled.has(requestId) ? 'stopped' : 'length', promptTokens: 1, cutTokens: 0, contextFull: false, tokens: made, tokensPerSecond: 100, firstTokenMs: 1 })
+    send({ type: 'replies', replies: [{ type: 'generated', requestId, end: cancelled.has(requestId) ? 'stopped' : 'length', promptTokens: 1, cutTokens: 0, contextFull: false, tokens: made, tokensPerSecond: 100, firstTokenMs: 1 }] })
   }
   end({ type: 'end', outcome: 'stopped' })
 }

@@ -9,7 +9,7 @@ import { loadPackedModel } from '#core/train/packed-weights.ts'
 const backend = createCpuBackend({ threads: 2 })
 const { config, weights } = loadPackedModel(backend, join(import.meta.dirname, '../fixtures/oracle/tiny/model'), 'q8')
 const capacity = 400
-const open = (count: number): Scheduler => createScheduler(backend, config, weights, { count, capacity })
+const open = (count: number): Scheduler => createScheduler(backend, config, weights, { count, capacity, now: () => performance.now() })
 
 afterAll(() => backend.close())
 

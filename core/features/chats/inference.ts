@@ -98,14 +98,15 @@ export function createInferencePool(services: Pick<Services, 'host' | 'store'>, 
 export const stopped: CompletionEnd = { end: 'stopped', promptTokens: 0, cutTokens: 0, contextFull: false, tokens: 0, tokensPerSecond: 0, firstTokenMs: 0 }
 
 function deliver(replies: Map<string, Reply>, message: FromRunner): void {
-  if (message.type === 'tokens' || message.type === 'prompt') {
-    const reply = replies.get(message.requestId)
-    reply?.parts.push(message.type === 'prompt' ? { prompt: message.prompt, tokens: [], text: '' } : { prompt: null, tokens: message.tokens, text: message.text })
-    reply?.wake()
-  } else if (message.type === 'generated') {
-    finish(replies.get(message.requestId), message)
-  } else if (message.type === 'requestFailed') {
-    finish(replies.get(message.requestId), fromErrorData(message.error))
+  if (message.type !== 'replies') return
+  for (const news of message.replies) {
+    const reply = replies.get(news.requestId)
+    if (news.type === 'generated') finish(reply, news)
+    else if (news.type === 'requestFailed') finish(reply, fromErrorData(news.error))
+    else {
+      reply?.parts.push(news.type === 'prompt' ? { prompt: news.prompt, tokens: [], text: '' } : { prompt: null, tokens: news.tokens, text: news.text })
+      reply?.wake()
+    }
   }
 }
 

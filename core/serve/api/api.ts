@@ -132,6 +132,8 @@ async function stream(response: ServerResponse, asked: Asked, spelling: Spelling
   const places = made.map(() => ({ offset: 0 }))
   const begun = made.map(() => false)
   const send = async (data: object): Promise<void> => {
+    // One that has gone drains no more, and its close has been told.
+    if (response.destroyed) return
     if (!response.headersSent) response.writeHead(200, { 'Content-Type': 'text/event-stream; charset=utf-8', 'Cache-Control': 'no-store', ...commonHeaders })
     // A client that reads slowly slows its own stream down, not the memory of the core up.
     if (!response.write(`data: ${JSON.stringify(data)}\n\n`)) await new Promise<void>((resolve) => response.once('drain', resolve).once('close', resolve))

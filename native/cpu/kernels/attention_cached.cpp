@@ -9,7 +9,9 @@ namespace {
 
 constexpr int64_t fewTokens = 8;
 constexpr int64_t decodeBlock = 64;
-constexpr int64_t headGroups = 4;  // that share out the heads of a block of keys
+constexpr int64_t mostGroups = 4;   // that share out the heads of a block of keys ...
+constexpr int64_t fewestJobs = 16;  // ... where there are not as many jobs without
+constexpr int64_t rowsAhead = 8;    // of keys that are asked for
 constexpr int64_t tokensAtATime = 16;  // of many tokens of several sequences
 
 struct Cached {
@@ -41,36 +43,27 @@ int64_t partialFloats(const Cached& c) { return c.width + 2; }
 // Keys that token t sees.
 int64_t visibleTo(const Cached& c, int64_t t) { return most(0, least(c.rows, int64_t{c.positions[t]} - firstRow(c, t) + 1)); }
 
-// Asks for row `row` of a head's keys or values: rows are too far apart for the processor to see where a loop goes.
-void askForRow(const float* rows, int64_t row, int64_t stride, int64_t width) {
+// Asks for `floats` floats from `at` on, which are read later.
+void askFor(const float* at, int64_t floats) {
 #if defined(__GNUC__) || defined(__clang__)
-  for (int64_t i = 0; i < width; i += 16) __builtin_prefetch(rows + row * stride + i);
+  for (int64_t i = 0; i < floats; i += 16) __builtin_prefetch(at + i);
 #endif
 }
 
-// scores[p] = q · row p of k, whose rows are `stride` apart; four rows at a time, so that their sums overlap. Asks for v's rows on the way.
-void scoreKeys(float* scores, const float* q, const float* k, const float* v, int64_t keys, int64_t stride, int64_t width) {
-  int64_t p = 0;
-  for (; p + 4 <= keys; p += 4) {
-    const float* row = k + p * stride;
-    for (int64_t j = p; j < p + 4; j++) {
-      if (j + 8 < keys) askForRow(k, j + 8, stride, width);
-      askForRow(v, j, stride, width);
-    }
-    Vec sum[4] = {splat(0), splat(0), splat(0), splat(0)};
-    int64_t i = 0;
-    for (; i + lanes <= width; i += lanes) {
-      const Vec part = load(q + i);
-      MOE_UNROLL
-      for (int j = 0; j < 4; j++) sum[j] = sum[j] + part * load(row + j * stride + i);
-    }
-    for (int j = 0; j < 4; j++) {
-      float total = sumOfLanes(sum[j]);
-      for (int64_t rest = i; rest < width; rest++) total += q[rest] * row[j * stride + rest];
-      scores[p + j] = total;
-    }
+// scores[p] = q · row p of k for four rows, which are `stride` apart, so that their sums overlap.
+void scoreFour(float* scores, const float* q, const float* k, int64_t stride, int64_t width) {
+  Vec sum[4] = {splat(0), splat(0), splat(0), splat(0)};
+  int64_t i = 0;
+  for (; i + lanes <= width; i += lanes) {
+    const Vec part = load(q + i);
+    MOE_UNROLL
+    for (int j = 0; j < 4; j++) sum[j] = sum[j] + part * load(k + j * stride + i);
   }
-  for (; p < keys; p++) scores[p] = dot(q, k + p * stride, width);
+  for (int j = 0; j < 4; j++) {
+    float total = sumOfLanes(sum[j]);
+    for (int64_t rest = i; rest < width; rest++) total += q[rest] * k[j * stride + rest];
+    scores[j] = total;
+  }
 }
 
 // Columns [i, i + ways·lanes) of o = Σ shares[p] · row p of v, in registers.
@@ -102,17 +95,30 @@ void addValues(float* o, const float* shares, const float* v, int64_t keys, int6
 }
 
 // One block of keys for heads [firstHead, endHead) of token t. Per head, `partial` gets Σ e^(s − top)·v, the top score and Σ e^(s − top).
-void attendKeys(const Cached& c, int64_t t, int64_t first, int64_t firstHead, int64_t endHead, float* partial) {
+// Row by row through all of these heads, as the cache lies; `scores` has room for a block of each.
+void attendKeys(const Cached& c, int64_t t, int64_t first, int64_t firstHead, int64_t endHead, float* scores, float* partial) {
   const int64_t keys = least(decodeBlock, visibleTo(c, t) - first), begin = (firstRow(c, t) + first) * c.kvHeads * c.width, stride = c.kvHeads * c.width;
+  const auto columnOf = [&c](int64_t h) { return h * c.kvHeads / c.heads * c.width; };
+  const int64_t firstColumn = columnOf(firstHead), columns = columnOf(endHead - 1) + c.width - firstColumn;
   const float scale = 1 / sqrtf(static_cast<float>(c.width));
-  float scores[decodeBlock];
+  for (int64_t p = 0; p < keys; p += 4) {
+    const int64_t count = least(4, keys - p), at = begin + p * stride;
+    for (int64_t j = p; j < p + count; j++) {
+      if (j + rowsAhead < keys) askFor(c.cacheK + begin + (j + rowsAhead) * stride + firstColumn, columns);
+      askFor(c.cacheV + begin + j * stride + firstColumn, columns);
+    }
+    for (int64_t h = firstHead; h < endHead; h++) {
+      const float *q = c.q + (t * c.heads + h) * c.width, *k = c.cacheK + at + columnOf(h);
+      float* to = scores + (h - firstHead) * decodeBlock + p;
+      if (count == 4) scoreFour(to, q, k, stride, c.width);
+      else for (int64_t j = 0; j < count; j++) to[j] = dot(q, k + j * stride, c.width);
+    }
+  }
   for (int64_t h = firstHead; h < endHead; h++) {
-    const int64_t at = begin + h * c.kvHeads / c.heads * c.width;
-    float* o = partial + h * partialFloats(c);
-    scoreKeys(scores, c.q + (t * c.heads + h) * c.width, c.cacheK + at, c.cacheV + at, keys, stride, c.width);
-    o[c.width] = largest(scores, keys) * scale;
-    o[c.width + 1] = exponentials(scores, scores, keys, scale, o[c.width]);
-    addValues(o, scores, c.cacheV + at, keys, stride, c.width);
+    float *shares = scores + (h - firstHead) * decodeBlock, *o = partial + h * partialFloats(c);
+    o[c.width] = largest(shares, keys) * scale;
+    o[c.width + 1] = exponentials(shares, shares, keys, scale, o[c.width]);
+    addValues(o, shares, c.cacheV + begin + columnOf(h), keys, stride, c.width);
   }
 }
 
@@ -140,12 +146,12 @@ void attendFew(const Args& args, Pool& pool, const Cached& c) {
     const int64_t tokens = least(tokensAtATime, c.tokens - base);
     int64_t keys = 1;
     for (int64_t t = base; t < base + tokens; t++) keys = most(keys, visibleTo(c, t));
-    const int64_t blocks = divideUp(keys, decodeBlock);
-    parallel(pool, tokens * blocks * headGroups, [&](int64_t job, int) {
-      const int64_t tile = job / headGroups, group = job % headGroups;
+    const int64_t blocks = divideUp(keys, decodeBlock), groups = least(least(mostGroups, c.heads), divideUp(fewestJobs, tokens * blocks));
+    parallel(pool, tokens * blocks * groups, [&](int64_t job, int thread) {
+      const int64_t tile = job / groups, group = job % groups;
       const int64_t t = base + tile / blocks, first = tile % blocks * decodeBlock;
       if (first >= visibleTo(c, t)) return;
-      attendKeys(c, t, first, group * c.heads / headGroups, (group + 1) * c.heads / headGroups, args.work.shared + tile * blockFloats);
+      attendKeys(c, t, first, group * c.heads / groups, (group + 1) * c.heads / groups, threadMemory(args, thread), args.work.shared + tile * blockFloats);
     });
     parallelRanges(pool, tokens * c.heads, blocks * c.width, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++) mergeBlocks(c, base + i / c.heads, i % c.heads, args.work.shared + i / c.heads * blocks * blockFloats);
@@ -181,7 +187,7 @@ bool isOneSequence(const Cached& c) {
   return true;
 }
 
-Need fewNeed(const Cached& c) { return {least(c.tokens, tokensAtATime) * divideUp(c.rows, decodeBlock) * c.heads * partialFloats(c), 0}; }
+Need fewNeed(const Cached& c) { return {least(c.tokens, tokensAtATime) * divideUp(c.rows, decodeBlock) * c.heads * partialFloats(c), c.heads * decodeBlock}; }
 Need manyNeed(const Args& args, const Cached& c) { return {c.kvHeads * packedHeadFloats(args.mixed, c.rows, c.width), attendFloats(c.width)}; }
 
 void attendCached(const Args& args, Pool& pool, const Cached& c, const char* what, bool isMany) {

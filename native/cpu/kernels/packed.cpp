@@ -53,8 +53,8 @@ void linearPackedForward(const Args& args, Pool& pool) {
   const int64_t tokens = dim(args, 0, 0), tiles = tilesIn(tokens), n = weight.rows;
   const Tokens x = {weight.format, weight.width, tokens, args.work.shared};
   placeTokens(x, f32(args, 1), tokens, pool);
-  const int64_t shared = most(1, least(jobBytes / weight.stripBytes(), weight.strips() / fewestJobs));
-  const int64_t stripsOfJob = tiles == 1 ? shared : stripsPerJob, tilesOfJob = divideUp(tokensPerJob, tileTokens);
+  const int64_t shared = most(1, weight.strips() / fewestJobs);
+  const int64_t stripsOfJob = tiles == 1 ? most(1, least(jobBytes / weight.stripBytes(), shared)) : least(stripsPerJob, shared), tilesOfJob = divideUp(tokensPerJob, tileTokens);
   const int64_t stripJobs = divideUp(weight.strips(), stripsOfJob);
   parallel(pool, stripJobs * divideUp(tiles, tilesOfJob), [&](int64_t job, int) {
     const int64_t firstStrip = job % stripJobs * stripsOfJob, firstTile = job / stripJobs * tilesOfJob;

@@ -319,8 +319,13 @@ float roundBlock(int8_t* to, const float* x, int32_t* sum) {
 
 void placeNumbers(const Tokens& to, int64_t first, int n, int t, int64_t k, const float* x, int64_t count) {
   if (!to.isQuantised()) {
-    float* tile = to.memory + first * 2 * to.blocks();
-    for (int64_t i = 0; i < roundUp(count, 2); i++) tile[((k + i) / 2 * n + t) * 2 + (k + i) % 2] = i < count ? x[i] : 0;
+    // k is even: numbers lie in pairs.
+    float* pair = to.memory + (first * to.blocks() + k / 2 * n + t) * 2;
+    for (int64_t i = 0; i + 2 <= count; i += 2, pair += 2 * n) memcpy(pair, x + i, 2 * sizeof(float));
+    if (count % 2 == 1) {
+      pair[0] = x[count - 1];
+      pair[1] = 0;
+    }
     return;
   }
   const int64_t blocks = to.blocks();

@@ -8,13 +8,22 @@ constexpr int64_t maxHalf = 256;  // pairs of a head turned at a time
 
 // Angles position · frequency of some pairs, in double: at position 4096 a float angle is off by 2e-4. Going to the next
 // position turns the last angle by its frequency instead of asking for a sine; ranges are too short for that error to show.
+// Every layer of a step of decoding turns by the same angles: a thread remembers those it asked for last.
 struct Angles {
   double frequency[maxHalf], stepCosine[maxHalf], stepSine[maxHalf], cosine[maxHalf], sine[maxHalf];
-  int64_t count = 0;
-  int64_t position = INT64_MIN;
+  double askedCosine[maxHalf], askedSine[maxHalf];
+  int64_t first, count, headWidth;
+  double theta;
+  int64_t position, askedPosition;
 
-  void begin(int64_t first, int64_t pairs, int64_t headWidth, double theta) {
+  void begin(int64_t fromPair, int64_t pairs, int64_t width, double base) {
+    position = INT64_MIN;
+    if (fromPair == first && pairs == count && width == headWidth && base == theta) return;
+    first = fromPair;
     count = pairs;
+    headWidth = width;
+    theta = base;
+    askedPosition = INT64_MIN;
     for (int64_t i = 0; i < count; i++) {
       frequency[i] = pow(theta, -2.0 * static_cast<double>(first + i) / static_cast<double>(headWidth));
       stepCosine[i] = cos(frequency[i]);
@@ -31,14 +40,18 @@ struct Angles {
         cosine[i] = c;
       }
     } else {
-      for (int64_t i = 0; i < count; i++) {
-        cosine[i] = cos(static_cast<double>(to) * frequency[i]);
-        sine[i] = sin(static_cast<double>(to) * frequency[i]);
+      for (int64_t i = 0; i < count && to != askedPosition; i++) {
+        askedCosine[i] = cos(static_cast<double>(to) * frequency[i]);
+        askedSine[i] = sin(static_cast<double>(to) * frequency[i]);
       }
+      askedPosition = to;
+      memcpy(cosine, askedCosine, static_cast<size_t>(count) * sizeof(double));
+      memcpy(sine, askedSine, static_cast<size_t>(count) * sizeof(double));
     }
     position = to;
   }
 };
+thread_local Angles angles;
 
 // Pairs (low[i], high[i]) turned by the angle whose cosine and sine are given.
 template <class To>
@@ -64,18 +77,18 @@ void rotate(To* to, const Args& args, Pool& pool, float direction) {
   const int64_t headWidth = width / heads, half = headWidth / 2;
   parallelRanges(pool, tokens, 2 * width, [&](int64_t begin, int64_t end) {
     for (int64_t first = 0; first < half; first += maxHalf) {
-      Angles angles;
       float cosine[maxHalf], sine[maxHalf];
-      angles.begin(first, least(maxHalf, half - first), headWidth, args.attrs[1]);
+      const int64_t pairs = least(maxHalf, half - first);
+      angles.begin(first, pairs, headWidth, args.attrs[1]);
       for (int64_t t = begin; t < end; t++) {
         angles.moveTo(positions[t]);
-        for (int64_t i = 0; i < angles.count; i++) {
+        for (int64_t i = 0; i < pairs; i++) {
           cosine[i] = static_cast<float>(angles.cosine[i]);
           sine[i] = direction * static_cast<float>(angles.sine[i]);
         }
         for (int64_t head = 0; head < heads; head++) {
           const int64_t low = t * width + head * headWidth + first, high = low + half;
-          turn(to + low, to + high, from + low, from + high, cosine, sine, angles.count);
+          turn(to + low, to + high, from + low, from + high, cosine, sine, pairs);
         }
       }
     }
