@@ -8,6 +8,8 @@ export type FlowData = {
   toTitle: string
   /** Names the column of counts in the table. */
   countTitle: string
+  /** Names what the line below says: how much of all tokens the drawn flows carry. */
+  shareTitle: string
   flows: { from: number; to: number; count: number; share: number }[]
   total: number
   format(share: number): string
@@ -54,7 +56,7 @@ export function flowDiagram(data: FlowData, palette: Palette): Figure {
     text(12, 20, data.title, palette, { size: 13, colour: palette.ink, bold: true }),
     text(90, top - 12, data.fromTitle, palette), text(width - 90, top - 12, data.toTitle, palette, { anchor: 'end' }),
     ...ribbons, ...labels(left, 80, 'end'), ...labels(right, width - 78, 'start'),
-    text(12, top + inner + 24, data.total > 0 ? `${data.format(shown / data.total)}` : '', palette, { size: 10 }),
+    text(12, top + inner + 24, data.total > 0 ? `${data.shareTitle}: ${data.format(shown / data.total)}` : '', palette, { size: 10 }),
   ].join('')
   return { id: data.id, title: data.title, svg: canvas(width, top + inner + 34, data.title, palette, content), columns: [data.fromTitle, data.toTitle, data.countTitle, '%'], rows: data.flows.map(({ from, to, count, share }) => [from, to, count, share * 100]) }
 }

@@ -108,7 +108,7 @@ export function flowFigure({ counters, words, palette }: FigureContext, index: n
   const flow = counters.flows[index]!
   const [from, to] = [counters.layers[flow.from]!, counters.layers[flow.to]!]
   const side = (layer: number): string => `${words.layer} ${layer}, ${words.expert}`
-  return flowDiagram({ id: `flow-${from}-${to}`, title: fill(words.flow, { from, to }), fromTitle: side(from), toTitle: side(to), countTitle: words.tokens, flows: strongFlows(counters, index, 1.5), total: counters.tokens, format: percent }, palette)
+  return flowDiagram({ id: `flow-${from}-${to}`, title: fill(words.flow, { from, to }), fromTitle: side(from), toTitle: side(to), countTitle: words.tokens, shareTitle: words.shareOfTokens, flows: strongFlows(counters, index, 1.5), total: counters.tokens, format: percent }, palette)
 }
 
 export function domainFigure({ counters, words, palette }: FigureContext, layer: number, kind: CountKind): Figure {
