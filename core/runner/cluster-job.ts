@@ -106,7 +106,7 @@ function failure(lines: readonly string[], message: string): AppError {
 }
 
 /** A wait that a message ends. */
-function createPause(context: JobContext): { wait(): Promise<void>; isDetached(): boolean } {
+function createPollWait(context: JobContext): { wait(): Promise<void>; isDetached(): boolean } {
   let wake: () => void = () => undefined
   let detached = false
   context.onMessage((message) => {
@@ -132,12 +132,12 @@ async function passOn(request: 'save' | 'discard', state: RayJob['state'], clien
   else await client.stop(submissionId)
 }
 
-async function follow(job: ClusterJob, submissionId: string, client: RayClient, results: RayResults, context: JobContext, pause: ReturnType<typeof createPause>): Promise<'done' | 'stopped'> {
+async function follow(job: ClusterJob, submissionId: string, client: RayClient, results: RayResults, context: JobContext, polling: ReturnType<typeof createPollWait>): Promise<'done' | 'stopped'> {
   const tellLog = createLogReader(client, submissionId, context, !job.begin)
   let passedOn: 'none' | 'save' | 'discard' = 'none'
   let [logAt, isLost, lastState] = [0, false, '']
   for (;;) {
-    if (pause.isDetached()) return 'stopped'
+    if (polling.isDetached()) return 'stopped'
     // Read before the state is asked for and after it: what was written before the end is all there.
     await results.read()
     let found: RayJob | null
@@ -148,7 +148,7 @@ async function follow(job: ClusterJob, submissionId: string, client: RayClient, 
         await tellLog('info')
       }
       const request = context.stopRequest()
-      if (request !== passedOn && request !== 'none' && found !== null && !pause.isDetached()) {
+      if (request !== passedOn && request !== 'none' && found !== null && !polling.isDetached()) {
         passedOn = request
         await passOn(request, found.state, client, submissionId, folderOf(job))
         if (request === 'discard') return 'stopped'
@@ -161,14 +161,14 @@ async function follow(job: ClusterJob, submissionId: string, client: RayClient, 
       if (!isLost) context.log('warning', error.message)
       isLost = true
       if (context.stopRequest() === 'discard') return 'stopped'
-      await pause.wait()
+      await polling.wait()
       continue
     }
     if (found === null) throw new AppError('ray.jobGone', `Ray at ${job.config.cluster!.address} does not know job ${submissionId}`, { params: { address: job.config.cluster!.address, job: submissionId }, hint: 'It was started anew since. Resume the run: it goes on from its last checkpoint.' })
     if (found.state !== lastState && results.step() === job.stands.step) context.send({ type: 'phase', phase: { phase: found.state === 'PENDING' ? 'cluster.pending' : 'cluster.starting', done: 0, total: null, unit: '', etaSeconds: null } })
     lastState = found.state
     if (['PENDING', 'RUNNING'].includes(found.state)) {
-      await pause.wait()
+      await polling.wait()
       continue
     }
     await results.read()
@@ -179,12 +179,12 @@ async function follow(job: ClusterJob, submissionId: string, client: RayClient, 
 
 export function runClusterJob(job: ClusterJob, context: JobContext): Promise<'done' | 'stopped'> {
   const client = rayClient(job.config.cluster!.address)
-  const pause = createPause(context)
+  const polling = createPollWait(context)
   return untilStopped(async () => {
     const known = job.begin ? null : submissionOf(job)
     const submissionId = known ?? (await begin(job, client, context))
     if (known !== null) context.log('info', `picked up ${known} at ${job.config.cluster!.address}`)
     const results = createRayResults(job, folderOf(job), context)
-    if ((await follow(job, submissionId, client, results, context, pause)) === 'stopped') throw new Stopped(basename(folderOf(job)))
+    if ((await follow(job, submissionId, client, results, context, polling)) === 'stopped') throw new Stopped(basename(folderOf(job)))
   })
 }
